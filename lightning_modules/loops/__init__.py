@@ -1,0 +1,1 @@
+"""Loops over stages: each stage is one job, handed over by manifest."""

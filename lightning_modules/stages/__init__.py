@@ -1,0 +1,1 @@
+"""Training stages: each states what is special about it, nothing else."""

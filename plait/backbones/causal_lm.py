@@ -1,0 +1,191 @@
+"""Any decoder of transformers as a backbone: embeddings in, hidden states after the final norm out.
+
+The decoder runs as transformers wrote it; only its attention is replaced (plait.backbones.attention). Tokens of a packed call
+are fed document after document in one row, so padding is never computed and no mask is built. The backbone owns the text table
+and the text output weight of the model it wraps; rows of other segments live elsewhere and are scaled and capped alike through
+`embedding_scale` and `logit_softcap`. It knows no vocabulary, no loss and no sampling. Whether an architecture can be packed and
+cached at all is proven at construction (plait.backbones.proof).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from plait.axes import Embeddings, Float, Hidden, Int, Tensor
+from plait.backbones.attention import NAME, DocumentScope
+from plait.backbones.cache import RowCache
+from plait.backbones.configuration import build_config
+from plait.backbones.proof import prove
+from plait.errors import LayoutError
+from plait.protocols import Layout
+
+
+class CausalLM(nn.Module):
+    """A transformers decoder behind `plait.protocols.Backbone`.
+
+    Args:
+        model: a causal language model of transformers.
+        gradient_checkpointing: recompute each layer in the backward pass instead of keeping its activations.
+
+    Raises:
+        RecipeError: the architecture cannot be packed per document or cached per row.
+    """
+
+    def __init__(self, model: PreTrainedModel, gradient_checkpointing: bool = False) -> None:
+        super().__init__()
+        prove(model.config)
+        model.set_attn_implementation(NAME)
+        self.model = model
+        if gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    @classmethod
+    def from_config(
+        cls, architecture: str | type[PreTrainedConfig], gradient_checkpointing: bool = False, **sizes: Any
+    ) -> "CausalLM":
+        """A randomly initialised backbone.
+
+        Args:
+            architecture: a model type of transformers ("llama", "qwen3", "gemma2", ...) or a config class.
+            gradient_checkpointing: see the class.
+            sizes: settings of that config class (vocab_size, hidden_size, num_hidden_layers, ...).
+
+        Raises:
+            RecipeError: an unknown architecture or setting, or one that cannot be packed or cached.
+        """
+        return cls(AutoModelForCausalLM.from_config(build_config(architecture, **sizes)), gradient_checkpointing)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        gradient_checkpointing: bool = False,
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> "CausalLM":
+        """A backbone with released weights, read from safetensors only.
+
+        Args:
+            name_or_folder: name on the Hub or a folder written by `save_pretrained`.
+            gradient_checkpointing: see the class.
+            dtype: type of the weights in memory; under autocast keep fp32.
+            options: handed to transformers (revision, gguf_file, ...).
+        """
+        source = str(name_or_folder)
+        config = AutoConfig.from_pretrained(source, **{k: v for k, v in options.items() if k in ("revision", "gguf_file")})
+        prove(config)  # before gigabytes are read
+        safe = {} if "gguf_file" in options else {"use_safetensors": True}
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **safe, **options)
+        return cls(model, gradient_checkpointing)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config and safetensors as transformers does, readable by `from_pretrained` of either side."""
+        self.model.save_pretrained(str(folder))
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The config of the wrapped model."""
+        return self.model.config
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The layers with their final norm, without the output weight."""
+        return self.model.get_decoder()
+
+    @property
+    def width(self) -> int:
+        """Width of embeddings and hidden states."""
+        return self.model.get_input_embeddings().weight.shape[1]
+
+    @property
+    def text_rows(self) -> int:
+        """Rows of the text table; may exceed the size of the tokenizer (Qwen pads its table)."""
+        return self.model.get_input_embeddings().weight.shape[0]
+
+    @property
+    def text_table(self) -> Float[Tensor, "v d"]:
+        """The text table as stored, before `embedding_scale`."""
+        return self.model.get_input_embeddings().weight
+
+    @property
+    def text_weight(self) -> Float[Tensor, "v d"]:
+        """The output weight of the text rows; the very text table where the backbone is tied."""
+        return self.model.get_output_embeddings().weight
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether input and output rows are one tensor: rows of further segments should then be tied as well."""
+        return self.text_weight is self.text_table
+
+    @property
+    def embedding_scale(self) -> float:
+        """Factor on embedding rows (Gemma: the root of the width). Rows of other tables must be multiplied by it as well."""
+        scale = getattr(self.model.get_input_embeddings(), "embed_scale", 1.0)
+        # in bf16 Gemma rounds its factor (55.4 to 55.5 for 7B), and so must whoever scales rows alike
+        return float(torch.as_tensor(scale).to(self.text_table.dtype))
+
+    @property
+    def logit_softcap(self) -> float | None:
+        """Soft cap of final logits, cap * tanh(logits / cap) (Gemma-2), or None."""
+        return getattr(self.config.get_text_config(), "final_logit_softcapping", None)
+
+    def embed_text(self, ids: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
+        """Rows of the text table, scaled as the backbone scales them."""
+        return self.model.get_input_embeddings()(ids)
+
+    def text_scores(self, hidden: Float[Tensor, "... d"]) -> Float[Tensor, "... v"]:
+        """Logits of all text rows, soft-capped as the backbone caps them."""
+        return self.cap(functional.linear(hidden, self.text_weight.to(hidden.dtype)))
+
+    def cap(self, logits: Tensor) -> Tensor:
+        """The soft cap of the backbone on logits of any segment; the identity where it has none."""
+        cap = self.logit_softcap
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    def new_cache(self, rows: int, capacity: int) -> RowCache:
+        """An empty cache for `rows` rows of at most `capacity` tokens."""
+        return RowCache(rows, capacity, self.config.get_text_config().num_hidden_layers, self.text_table.device)
+
+    def forward(
+        self, embeddings: Embeddings, layout: Layout, side: Any = None, cache: RowCache | None = None
+    ) -> Hidden:
+        """Hidden states after the final norm; zeros at padding of a packed call, undefined at padding of a cached one.
+
+        Args:
+            embeddings: rows of `embed_text` and of other tables, scaled.
+            layout: positions, documents and, without a cache, groups; with a cache the one that `cache.append` returned.
+            side: record for taps and experts: it travels as a keyword argument through every layer.
+            cache: keys and values of earlier calls; needs torch.no_grad or inference_mode.
+
+        Returns:
+            (b s d)
+
+        Raises:
+            LayoutError: layout and embeddings differ in shape, groups miss tokens, or the cache did not announce the call.
+        """
+        if embeddings.shape[:2] != layout.documents.shape:
+            raise LayoutError(
+                f"Embeddings have rows and tokens {tuple(embeddings.shape[:2])}, the layout {tuple(layout.documents.shape)}."
+            )
+        if cache is not None:
+            if torch.is_grad_enabled():
+                raise LayoutError("The cache keeps no gradients: call the backbone under torch.no_grad() or train without a cache.")
+            return self._decode(embeddings, layout.positions, cache.take(layout), side)
+        scope = DocumentScope.of(layout)
+        tokens = embeddings.flatten(0, 1).index_select(0, scope.order)
+        positions = layout.positions.flatten().index_select(0, scope.order)
+        hidden = self._decode(tokens[None], positions[None], scope, side)[0]
+        rows = hidden.new_zeros(embeddings.shape[0] * embeddings.shape[1], hidden.shape[1])
+        return rows.index_copy(0, scope.order, hidden).unflatten(0, embeddings.shape[:2])
+
+    def _decode(self, embeddings: Tensor, positions: Tensor, scope: Any, side: Any) -> Tensor:
+        output = self.decoder(
+            inputs_embeds=embeddings, position_ids=positions, use_cache=False, scope=scope, side=side, return_dict=True
+        )
+        return output.last_hidden_state
+
+

@@ -1,0 +1,53 @@
+"""A config of transformers from a name and sizes, where a misspelt size is an error and no token id is special by accident."""
+
+from difflib import get_close_matches
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+from plait.errors import RecipeError
+
+TOKEN_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
+
+
+def build_config(architecture: str | type[PreTrainedConfig], **sizes: Any) -> PreTrainedConfig:
+    """The config of an architecture with the given settings.
+
+    Token ids default to None: a class default such as Gemma's pad_token_id = 0 would freeze row 0 of the table at zero,
+    whatever word our own tokenizer put there.
+
+    Args:
+        architecture: model type ("llama") or config class.
+        sizes: settings of that class.
+
+    Raises:
+        RecipeError: unknown architecture or setting, or a combination that the class refuses.
+    """
+    known = _known_settings(architecture)
+    for name in sizes:
+        if name not in known:
+            close = get_close_matches(name, known, n=3) or sorted(known)[:8]
+            raise RecipeError(f"The backbone {_name(architecture)!r} has no setting {name!r}: did you mean {', '.join(close)}?")
+    settings = {name: None for name in TOKEN_IDS if name in known} | sizes
+    try:
+        config = AutoConfig.for_model(architecture, **settings) if isinstance(architecture, str) else architecture(**settings)
+    except (ValueError, TypeError, KeyError) as error:
+        raise RecipeError(f"The backbone {_name(architecture)!r} refuses {sizes}: {error}") from error
+    heads, key_heads = (getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads"))
+    if heads and key_heads and heads % key_heads:
+        raise RecipeError(f"num_attention_heads = {heads} is not a multiple of num_key_value_heads = {key_heads}.")
+    return config
+
+
+def _known_settings(architecture: str | type[PreTrainedConfig]) -> set[str]:
+    try:
+        default = AutoConfig.for_model(architecture) if isinstance(architecture, str) else architecture()
+    except (ValueError, KeyError) as error:
+        raise RecipeError(
+            f"transformers knows no architecture {architecture!r}: expected a model type such as llama, qwen3, gemma or gemma2."
+        ) from error
+    return set(default.to_dict()) | {name for name in vars(default) if not name.startswith("_")} | set(TOKEN_IDS)
+
+
+def _name(architecture: str | type[PreTrainedConfig]) -> str:
+    return architecture if isinstance(architecture, str) else architecture.__name__

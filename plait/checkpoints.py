@@ -1,0 +1,233 @@
+"""Checkpoints: a folder of safetensors and JSON, written whole or not at all, read strictly. No pickle anywhere.
+
+    model.safetensors   weights under the names of the model's state dict; tied tensors once
+    state.safetensors   tensors of the training state (optimiser, random generators), only in resumable checkpoints
+    state.json          the rest of the training state, with references into state.safetensors
+    manifest.json       format, class, config, parents, aliases of tied tensors, sha256 of each file; written last
+
+It does not know what a model is beyond its state dict, nor what a training state means. Atomic: everything is written beside the
+target, flushed to disk and exchanged with it in one rename (MEASURED: `torch.save` under kill -9 left 10 of 10 unreadable).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from plait.atomic import replace_folder
+from plait.errors import CheckpointError
+from plait.flattening import flatten_state, restore_state
+
+FORMAT = "plait-checkpoint-1"
+WEIGHTS, STATE, STATE_JSON, MANIFEST = "model.safetensors", "state.safetensors", "state.json", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint says about itself.
+
+    Args:
+        model: qualified class name of the saved module.
+        config: what is needed to build the module again (JSON-able), as given by the caller.
+        parents: checkpoints this one was made from, as the caller names them (path and `identity`).
+        step: completed optimiser steps, if it comes from training.
+        aliases: name of a tied tensor -> name under which its values are stored.
+        hashes: file name -> sha256.
+        is_complete: false while a run still goes on (an intermediate checkpoint).
+    """
+
+    model: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    parents: Sequence[Any] = ()
+    step: int | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    is_complete: bool = True
+    format: str = FORMAT
+
+    @property
+    def identity(self) -> str:
+        """The sha256 of the weights: two checkpoints with the same identity hold the same weights."""
+        return self.hashes[WEIGHTS]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory; `weights` has an entry for every tied name, `state` is None without training state."""
+
+    manifest: Manifest
+    weights: dict[str, Tensor]
+    state: Any = None
+
+
+def save_checkpoint(folder: Path | str, weights: nn.Module | Mapping[str, Tensor], *, state: Any = None, **facts: Any) -> Manifest:
+    """Write a checkpoint folder; an older one at the same place is replaced in one step or stays whole.
+
+    Args:
+        folder: target; its parent is made if missing.
+        weights: a module, or a state dict (then give `model=`, the class name).
+        state: nested dicts, lists, tuples of tensors, arrays and plain values: what a resume needs.
+        facts: fields of `Manifest` (model, config, parents, step, is_complete).
+
+    Raises:
+        CheckpointError: the state or config holds something that cannot be written without pickle.
+    """
+    if isinstance(weights, nn.Module):
+        facts.setdefault("model", f"{type(weights).__module__}.{type(weights).__qualname__}")
+        weights = weights.state_dict()
+    tensors, aliases = _untie(weights)
+    try:
+        json.dumps([facts.get("config"), facts.get("parents")])
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"config and parents of a checkpoint must be plain JSON values: {error}.") from error
+    tree, state_tensors = flatten_state(state) if state is not None else (None, {})
+    with replace_folder(folder) as beside:
+        save_file(tensors, beside / WEIGHTS)
+        if state is not None:
+            save_file(state_tensors, beside / STATE)
+            (beside / STATE_JSON).write_text(json.dumps(tree), encoding="utf-8")
+        hashes = {path.name: file_hash(path) for path in sorted(beside.iterdir())}
+        manifest = Manifest(**{"model": "", **facts}, aliases=aliases, hashes=hashes)
+        (beside / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
+    return manifest
+
+
+def read_manifest(folder: Path | str) -> Manifest:
+    """The manifest alone (no tensor is read).
+
+    Raises:
+        CheckpointError: there is no checkpoint here, or its manifest is damaged or of another format.
+    """
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        found = "does not exist" if not Path(folder).exists() else f"has no {MANIFEST}"
+        raise CheckpointError(f"{folder} is no checkpoint: it {found}. Expected a folder with {MANIFEST} and {WEIGHTS}.")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        manifest = Manifest(**data)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}. Take an earlier checkpoint of the run.") from error
+    if manifest.format != FORMAT:
+        raise CheckpointError(f"{folder} has format {manifest.format!r}, this version reads {FORMAT!r}.")
+    return manifest
+
+
+def read_checkpoint(folder: Path | str, *, with_state: bool = False, verify: bool = True) -> Checkpoint:
+    """Read a checkpoint into memory (CPU).
+
+    Args:
+        folder: the checkpoint.
+        with_state: read the training state too.
+        verify: compare the hash of every file that is read with the manifest.
+
+    Raises:
+        CheckpointError: a file is missing, was changed after it was written, or cannot be read; or there is no training state.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    if with_state and STATE_JSON not in manifest.hashes:
+        raise CheckpointError(f"{folder} holds weights only: a run cannot resume from it. Use it as a base, or take last.ckpt.")
+    for name in (WEIGHTS, STATE, STATE_JSON) if with_state else (WEIGHTS,):
+        _check_file(folder / name, manifest.hashes.get(name), verify)
+    weights = _load(folder / WEIGHTS)
+    missing = sorted(set(manifest.aliases.values()) - set(weights))
+    if missing:
+        raise CheckpointError(f"{folder / WEIGHTS} lacks {len(missing)} tensors that the manifest ties others to: {missing[:3]}.")
+    weights.update({name: weights[stored] for name, stored in manifest.aliases.items()})
+    if not with_state:
+        return Checkpoint(manifest, weights)
+    tree = json.loads((folder / STATE_JSON).read_text(encoding="utf-8"))
+    return Checkpoint(manifest, weights, restore_state(tree, _load(folder / STATE)))
+
+
+def load_weights(module: nn.Module, folder: Path | str, *, is_strict: bool = True, verify: bool = True) -> Manifest:
+    """Read the weights of a checkpoint into a module.
+
+    Args:
+        module: is changed in place, and not at all if an error is raised.
+        folder: the checkpoint.
+        is_strict: names must agree. If false, what is missing or unexpected is left alone; shapes must still agree.
+        verify: compare hashes.
+
+    Raises:
+        CheckpointError: names or shapes differ (all of them are counted, the first are named), or values of tied tensors differ.
+    """
+    checkpoint = read_checkpoint(folder, verify=verify)
+    assign_weights(module, checkpoint.weights, str(folder), is_strict=is_strict)
+    return checkpoint.manifest
+
+
+def assign_weights(module: nn.Module, weights: Mapping[str, Tensor], origin: str, *, is_strict: bool = True) -> None:
+    """Copy weights into a module after checking all names, shapes and ties; `origin` names their source in errors."""
+    own = module.state_dict()
+    missing = [name for name in own if name not in weights]
+    unexpected = [name for name in weights if name not in own]
+    shapes = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    problems = []
+    if is_strict and missing:
+        problems.append(f"{len(missing)} of {len(own)} tensors are missing ({', '.join(missing[:3])})")
+    if is_strict and unexpected:
+        problems.append(f"{len(unexpected)} are unexpected ({', '.join(unexpected[:3])})")
+    if shapes:
+        first = f"{shapes[0]}: {tuple(weights[shapes[0]].shape)} saved, {tuple(own[shapes[0]].shape)} here"
+        problems.append(f"{len(shapes)} have another shape ({first})")
+    _, ties = _untie(own)
+    torn = [
+        f"{name} = {stored}"
+        for name, stored in ties.items()
+        if name in weights and stored in weights and not shapes and not weights[name].equal(weights[stored])
+    ]
+    if torn:
+        problems.append(f"{len(torn)} tensors are tied here but saved with different values ({torn[0]})")
+    if problems:
+        raise CheckpointError(
+            f"{origin} does not fit {type(module).__name__}: {'; '.join(problems)}. "
+            "Build the model from the config in the checkpoint's manifest, or load with is_strict=False to take what fits."
+        )
+    module.load_state_dict({name: value for name, value in weights.items() if name in own}, strict=False)
+
+
+def file_hash(path: Path | str) -> str:
+    """The sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _untie(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors to store, each once and contiguous, and the aliases of those that are the same memory seen the same way."""
+    first: dict[tuple, str] = {}
+    tensors: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    for name, value in weights.items():
+        key = (value.data_ptr(), value.dtype, tuple(value.shape), value.stride(), value.device)
+        if value.numel() and key in first:
+            aliases[name] = first[key]
+            continue
+        first[key] = name
+        # a view of a larger memory is copied out: safetensors refuses partly shared memory
+        whole = value.untyped_storage().nbytes() == value.numel() * value.element_size() and value.is_contiguous()
+        tensors[name] = value.detach() if whole else value.detach().clone().contiguous()
+    return tensors, aliases
+
+
+def _check_file(path: Path, expected: str | None, verify: bool) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"{path.parent} is damaged: {path.name} is missing. Take another checkpoint of the run.")
+    if verify and file_hash(path) != expected:
+        raise CheckpointError(
+            f"{path} is damaged: its sha256 is {file_hash(path)[:12]}..., the manifest says {str(expected)[:12]}... "
+            "It was changed or cut after it was written. Take another checkpoint of the run."
+        )
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}. Take another checkpoint of the run.") from error

@@ -1,0 +1,1 @@
+"""EmojiWorld, the default data: a small world whose truth is known exactly."""

@@ -1,0 +1,1 @@
+"""Image decoders: codes or conditions to pixels."""

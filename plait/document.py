@@ -1,0 +1,166 @@
+"""The document: text and images in one order, with the spans that carry loss.
+
+A document is what users write, what the data yields, what a model reads and what it draws. It knows nothing of ids, tokenizers
+or pixels: an image is named by its `image_id` (a store of the data resolves it) and, once encoded, holds its codes. A picture
+that is still to be drawn is an `ImageSpan` without codes in the form "codes": a prompt is a document with such a hole.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from plait.errors import DocumentError
+
+Form = Literal["codes", "features"]
+
+
+@dataclass(frozen=True)
+class TextSpan:
+    """A run of text; `loss` says whether the model is trained to write it."""
+
+    text: str
+    loss: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSpan:
+    """An image.
+
+    Args:
+        image_id: name by which an image store finds the pixels.
+        loss: the model is trained to draw this image (its codes and its end marker).
+        begin_loss: the model is trained to decide that an image begins here (the begin marker). Liquid never supervises it in
+            pretraining, where the prompt ends with the marker; interleaved documents and instruction answers do.
+        form: how the image enters a model, set by the template: its codes, or features of its pixels. None before.
+        codes: one grid (gh, gw) of integers per code level. None: not encoded, or still to be drawn.
+    """
+
+    image_id: str
+    loss: bool = False
+    begin_loss: bool = False
+    form: Form | None = None
+    codes: tuple[np.ndarray, ...] | None = None
+
+    @property
+    def is_hole(self) -> bool:
+        """Whether this picture is still to be drawn."""
+        return self.form == "codes" and self.codes is None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ImageSpan):
+            return NotImplemented
+        same = all(getattr(self, name) == getattr(other, name) for name in ("image_id", "loss", "begin_loss", "form"))
+        if not same or (self.codes is None) != (other.codes is None):
+            return False
+        if self.codes is None:
+            return True
+        return len(self.codes) == len(other.codes) and all(
+            np.array_equal(a, b) for a, b in zip(self.codes, other.codes, strict=True)
+        )
+
+    __hash__ = None
+
+
+Span = TextSpan | ImageSpan
+
+
+@dataclass(frozen=True)
+class Document:
+    """Ordered spans.
+
+    Args:
+        spans: text and image spans in reading order.
+        id: name of the document in its data set.
+        ends: whether an end-of-document token follows the last span (supervised if the last span carries loss).
+        meta: free facts for people and metrics (scene graph, task, split); never seen by a model, left out of equality.
+    """
+
+    spans: tuple[Span, ...]
+    id: str = ""
+    ends: bool = True
+    meta: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.spans:
+            raise DocumentError(f"Document {self.id!r} has no spans: expected at least one text or image span.")
+        for index, span in enumerate(self.spans):
+            if not isinstance(span, TextSpan | ImageSpan):
+                raise DocumentError(
+                    f"Document {self.id!r}: span {index} is a {type(span).__name__}, expected TextSpan or ImageSpan."
+                )
+
+    @property
+    def images(self) -> tuple[ImageSpan, ...]:
+        """The image spans in order."""
+        return tuple(span for span in self.spans if isinstance(span, ImageSpan))
+
+    @property
+    def text(self) -> str:
+        """All text, joined by single spaces, images left out."""
+        return " ".join(span.text for span in self.spans if isinstance(span, TextSpan))
+
+    def merged(self) -> "Document":
+        """The same document with neighbouring text spans of equal loss joined by a space: the normal form of `read(build(d))`."""
+        spans: list[Span] = []
+        for span in self.spans:
+            last = spans[-1] if spans else None
+            if isinstance(span, TextSpan) and isinstance(last, TextSpan) and span.loss == last.loss:
+                spans[-1] = TextSpan(f"{last.text} {span.text}", span.loss)
+            else:
+                spans.append(span)
+        return replace(self, spans=tuple(spans))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; `Document.from_json` is the inverse."""
+        return {
+            "id": self.id,
+            "ends": self.ends,
+            "spans": [_span_to_json(span) for span in self.spans],
+            "meta": json.loads(json.dumps(dict(self.meta))),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Document":
+        """Read what `to_json` wrote.
+
+        Raises:
+            DocumentError: a key is missing or a span has an unknown type.
+        """
+        try:
+            spans = tuple(_span_from_json(item) for item in data["spans"])
+            return cls(spans, id=data.get("id", ""), ends=data.get("ends", True), meta=data.get("meta", {}))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DocumentError(
+                f"Document {dict(data).get('id', '?')!r} cannot be read from JSON: {error!r}. "
+                "Expected spans of the form {'type': 'text', 'text': ...} or {'type': 'image', 'image_id': ...}."
+            ) from error
+
+
+def _span_to_json(span: Span) -> dict[str, Any]:
+    if isinstance(span, TextSpan):
+        return {"type": "text", "text": span.text, "loss": span.loss}
+    codes = None if span.codes is None else [grid.tolist() for grid in span.codes]
+    return {
+        "type": "image",
+        "image_id": span.image_id,
+        "loss": span.loss,
+        "begin_loss": span.begin_loss,
+        "form": span.form,
+        "codes": codes,
+    }
+
+
+def _span_from_json(item: Mapping[str, Any]) -> Span:
+    kind = item["type"]
+    if kind == "text":
+        return TextSpan(item["text"], item.get("loss", False))
+    if kind == "image":
+        codes = item.get("codes")
+        grids = None if codes is None else tuple(np.asarray(grid, dtype=np.int64) for grid in codes)
+        return ImageSpan(
+            item["image_id"], item.get("loss", False), item.get("begin_loss", False), item.get("form"), grids
+        )
+    raise ValueError(f"unknown span type {kind!r}")

@@ -1,0 +1,1 @@
+"""Figures with baselines and intervals, on every split."""

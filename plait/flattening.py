@@ -1,0 +1,90 @@
+"""Nested training state <-> plain JSON and a flat dict of tensors, exactly and without pickle.
+
+Written as themselves: None, bool, int, str, finite floats and lists. Everything else becomes a one-key object: tensors and
+arrays refer to an entry of the tensor dict, tuples, mappings with keys that are not strings, infinities and bytes are spelled
+out. A type that is not listed here is refused by name and place, not guessed.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plait.errors import CheckpointError
+
+
+def flatten_state(state: Any) -> tuple[Any, dict[str, Tensor]]:
+    """(JSON tree, tensors by name) of a nested state; `restore_state` is the inverse.
+
+    Raises:
+        CheckpointError: an object of an unknown type, with the path that leads to it.
+    """
+    tensors: dict[str, Tensor] = {}
+    return _flatten(state, "", tensors), tensors
+
+
+def restore_state(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The nested state that `flatten_state` was given (mappings come back as dicts)."""
+    if isinstance(tree, list):
+        return [restore_state(item, tensors) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, value),) = tree.items()
+    if kind == "tensor":
+        return tensors[value]
+    if kind == "array":
+        return tensors[value].numpy()
+    if kind == "dict":
+        return {key: restore_state(item, tensors) for key, item in value.items()}
+    if kind == "pairs":
+        return {restore_state(key, tensors): restore_state(item, tensors) for key, item in value}
+    if kind == "tuple":
+        return tuple(restore_state(item, tensors) for item in value)
+    if kind == "float":
+        return float(value)
+    if kind == "dtype":
+        return getattr(torch, value)
+    raise CheckpointError(f"The training state holds an entry of unknown kind {kind!r}: it was written by a newer version.")
+
+
+def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if isinstance(value, Tensor):
+        # a copy each: two entries of a state that share memory must not be told apart by accident of storage
+        tensors[path] = value.detach().clone().contiguous()
+        return {"tensor": path}
+    if isinstance(value, np.ndarray):
+        tensors[path] = torch.from_numpy(value.copy())
+        return {"array": path}
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).removeprefix("torch.")}
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, list):
+        return [_flatten(item, _below(path, index), tensors) for index, item in enumerate(value)]
+    if isinstance(value, tuple):
+        return {"tuple": [_flatten(item, _below(path, index), tensors) for index, item in enumerate(value)]}
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) for key in value):
+            return {"dict": {key: _flatten(item, _below(path, key), tensors) for key, item in value.items()}}
+        pairs = [(key, _flatten(item, _below(path, key), tensors)) for key, item in value.items()]
+        return {"pairs": [[_flatten(key, _below(path, "key"), {}), item] for key, item in pairs]}
+    raise CheckpointError(
+        f"The training state holds a {type(value).__module__}.{type(value).__qualname__} at {path or 'its root'!r}, which cannot be "
+        "written without pickle. Turn it into tensors, numbers, strings, lists or dicts in the `state_dict` that yields it."
+    )
+
+
+def _below(path: str, key: Any) -> str:
+    return f"{path}/{key}" if path else str(key)

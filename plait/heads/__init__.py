@@ -1,0 +1,1 @@
+"""Heads: how hidden states become tokens or pictures."""

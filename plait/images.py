@@ -1,0 +1,226 @@
+"""The one image loader, and the few geometric steps that published systems take before a tensor.
+
+A plain `Image.open(path).convert("RGB")` turns 16-bit greys white, ignores EXIF rotation, shows the colours that hide under
+transparent pixels, takes frame 0 of an animation and decodes any number of pixels. `open_image` does none of that: what it
+cannot read faithfully it refuses with a `DocumentError` that names the file, the finding and the remedy.
+
+The file knows nothing of documents, data sets or models. Colour profiles are not applied, and a 16-bit channel keeps its upper
+byte. Blending, resizing and the cast back to 8 bit follow Liquid (arXiv 2412.04332) as released, in its image tokenizer; the
+cast truncates, so that a picture which goes to a tensor and back may lose one level of 256 in a channel.
+"""
+
+import io
+import struct
+import warnings
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageFile
+
+from plait.axes import Images
+from plait.errors import DocumentError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+MAX_PIXELS = 40_000_000
+WHITE = (255, 255, 255)
+LIQUID_PADDING = (122, 116, 104)
+"""The colour with which Liquid pads to a square when it reads a picture: the mean colour of CLIP's training data."""
+
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_image(
+    source: str | PathLike[str] | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS, frame: int | None = None
+) -> Image.Image:
+    """Read an image file as an upright, opaque RGB picture.
+
+    Args:
+        source: a path, or the bytes of a file.
+        name: what error messages call the item; by default the path.
+        max_pixels: width x height above which the file is refused before a single pixel is decoded.
+        frame: which frame of an animation or page of a document to take, from 0. None refuses files with more than one.
+
+    Returns:
+        A picture of mode RGB, turned as EXIF says, transparency blended over white.
+
+    Raises:
+        DocumentError: the file is missing, damaged, cut short, too large, animated without a choice of frame, or of a format or
+            pixel type that has no faithful RGB reading.
+    """
+    item = name or (f"{len(source)} bytes" if isinstance(source, bytes) else str(source))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap follows, and it is an error
+            Image.init()  # otherwise Pillow knows only some of the formats that are named here
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    except FileNotFoundError as error:
+        raise DocumentError(f"Image {item}: there is no such file. Check the path, or the folder it is relative to.") from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(item, str(error), max_pixels) from error
+    except _DAMAGE as error:
+        known = ", ".join(FORMATS)
+        message = f"Image {item}: not readable as an image ({error}). Expected one of {known}; convert or download it again."
+        raise DocumentError(message) from error
+    with image:
+        if image.width * image.height > max_pixels:
+            raise _too_large(item, f"{image.width} x {image.height} = {image.width * image.height:,} pixels", max_pixels)
+        return _read(image, item, frame)
+
+
+def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
+    """An upright, opaque RGB copy of a picture in memory, by the rules of `open_image`.
+
+    Raises:
+        DocumentError: the pixel type has no faithful RGB reading.
+    """
+    return _read(image, name, frame=None)
+
+
+def crop_centre(image: Image.Image, size: int, rounding: Literal["round", "truncate"] = "round") -> Image.Image:
+    """Scale the short side to `size` (Lanczos) and cut the square out of the middle.
+
+    Args:
+        size: side of the result in pixels.
+        rounding: how the long side becomes whole pixels. Liquid's tokenizer rounds, its training pairs were truncated.
+    """
+    whole: Callable[[float], int] = round if rounding == "round" else int
+    scale = size / min(image.size)
+    # The short side is `size` by definition; only the long one is rounded (float error could truncate the short one).
+    width, height = (size if side == min(image.size) else max(size, whole(side * scale)) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.LANCZOS)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+def pad_square(image: Image.Image, size: int, colour: tuple[int, int, int] = LIQUID_PADDING) -> Image.Image:
+    """Pad to a square with `colour`, picture in the middle, then scale to `size` (Lanczos)."""
+    side = max(image.size)
+    square = Image.new("RGB", (side, side), colour)
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def to_tensor(pictures: Image.Image | Sequence[Image.Image]) -> Images:
+    """RGB pictures of one size -> float32 in [-1, 1], axes b 3 h w (b = 1 for a single picture).
+
+    Raises:
+        DocumentError: no picture, another mode than RGB, or pictures of different sizes.
+    """
+    pictures = [pictures] if isinstance(pictures, Image.Image) else list(pictures)
+    if not pictures:
+        raise DocumentError("to_tensor got no picture: expected at least one.")
+    for index, picture in enumerate(pictures):
+        if picture.mode != "RGB" or picture.size != pictures[0].size:
+            raise DocumentError(
+                f"Picture {index} of {len(pictures)} is {picture.mode} {picture.width} x {picture.height}, expected RGB "
+                f"{pictures[0].width} x {pictures[0].height} like the first. Use to_rgb, then crop_centre or pad_square."
+            )
+    pixels = torch.from_numpy(np.stack([np.array(picture) for picture in pictures]))
+    return pixels.permute(0, 3, 1, 2).contiguous().float() / 255.0 * 2.0 - 1.0
+
+
+def to_pictures(images: Images) -> list[Image.Image]:
+    """Images in [-1, 1] (values outside are clamped) -> RGB pictures; the cast to 8 bit truncates, as Liquid's does.
+
+    Raises:
+        DocumentError: the shape is not b 3 h w, or a value is not finite.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise DocumentError(f"to_pictures got a tensor of shape {tuple(images.shape)}: expected (b, 3, h, w).")
+    images = images.detach().float().cpu()
+    if not bool(torch.isfinite(images).all()):
+        broken = int((~torch.isfinite(images)).sum())
+        raise DocumentError(f"to_pictures got {broken} values that are not finite. The decoder or its weights are broken.")
+    pixels = ((images.clamp(-1.0, 1.0) + 1.0) / 2.0 * 255.0).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    return [Image.fromarray(array) for array in pixels]
+
+
+def _read(image: Image.Image, item: str, frame: int | None) -> Image.Image:
+    """The picture behind an opened image."""
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise DocumentError(
+            f"Image {item}: PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, which fills cut files with grey. Set it to False."
+        )
+    try:
+        # MPO is the JPEG with further views that some cameras write: the first is the picture, nothing is animated.
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        if frame is None and frames > 1:
+            raise DocumentError(f"Image {item}: it holds {frames} frames. Choose one, for example frame=0 for the first.")
+        if frame is not None and not 0 <= frame < frames:
+            raise DocumentError(f"Image {item}: frame {frame} was asked for, it has {frames}, counted from 0.")
+        if frame is not None and frames > 1:
+            image.seek(frame)
+        raw_mode = _raw_mode(image)  # known only before the pixels are loaded
+        image.load()
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except _DAMAGE as error:
+        message = f"Image {item}: damaged or cut short ({error}). Download or export the file again."
+        raise DocumentError(message) from error
+    picture = _blend_over_white(_to_rgb_or_rgba(image, raw_mode, item))
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the file itself stores a pixel, such as "L;2" or "RGB;16B"; empty for a picture that does not come from a file."""
+    tile = getattr(image, "tile", None)
+    arguments = tile[0][3] if tile else ""
+    return str(arguments if isinstance(arguments, str) else arguments[0] if arguments else "")
+
+
+def _to_rgb_or_rgba(image: Image.Image, raw_mode: str, item: str) -> Image.Image:
+    """RGB without, RGBA with transparency; every kind of transparency that the formats know ends up in the alpha channel."""
+    key = image.info.get("transparency")
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        deep = np.asarray(image).astype(np.int64)
+        grey = np.clip(deep >> 8, 0, 255).astype(np.uint8)  # the upper byte, as Pillow takes it of 16-bit colour
+        opaque = np.full_like(grey, 255) if key is None else np.where(deep == key, 0, 255).astype(np.uint8)
+        return Image.fromarray(np.stack([grey, grey, grey, opaque], axis=-1))
+    if image.mode in ("I", "F"):
+        kind = "32-bit integers" if image.mode == "I" else "floating point numbers"
+        raise DocumentError(
+            f"Image {item}: its pixels are {kind}, whose black and white are not defined. Rescale it to 8 or 16 bit first."
+        )
+    if image.mode == "RGB" and key is not None and "16" in raw_mode:
+        raise DocumentError(
+            f"Image {item}: a 16-bit image that marks one colour, {key}, as transparent loses that colour in decoding. "
+            "Save it with an alpha channel."
+        )
+    if image.mode == "L" and isinstance(key, int) and raw_mode in ("L;2", "L;4"):
+        key *= 85 if raw_mode == "L;2" else 17  # Pillow spreads the greys over 0..255 but not the transparent one
+        grey = np.asarray(image)
+        return Image.fromarray(np.stack([grey, grey, grey, np.where(grey == key, 0, 255).astype(np.uint8)], axis=-1))
+    try:
+        is_transparent = key is not None or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
+        return image.convert("RGBA" if is_transparent else "RGB")
+    except (ValueError, OSError) as error:
+        message = f"Image {item}: pixels of mode {image.mode} cannot be read as RGB ({error}). Convert the file to RGB."
+        raise DocumentError(message) from error
+
+
+def _blend_over_white(image: Image.Image) -> Image.Image:
+    """Mix transparent pixels with white; double precision and truncation as in the released code."""
+    if image.mode == "RGB":
+        return image.copy()
+    pixels = np.asarray(image)
+    if (pixels[..., 3] == 255).all():
+        return image.convert("RGB")
+    alpha = pixels[..., 3:] / 255.0
+    return Image.fromarray(((1.0 - alpha) * np.asarray(WHITE) + alpha * pixels[..., :3]).astype(np.uint8))
+
+
+def _too_large(item: str, finding: str, max_pixels: int) -> DocumentError:
+    return DocumentError(
+        f"Image {item}: {finding}, at most {max_pixels:,} are decoded. Scale it down, or pass a larger max_pixels."
+    )

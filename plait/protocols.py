@@ -1,0 +1,225 @@
+"""The seams: what a part must offer so that any system can use it. Contracts only, no implementation.
+
+A system is a builder function that assembles parts behind these protocols (see plait/systems/). A part never imports another
+part: what crosses between them is handed over by the builder.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from plait.axes import Bool, Embeddings, Float, Hidden, Ids, Images, Int, Tensor
+from plait.document import Document, ImageSpan, Span
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of a batch of rows belong.
+
+    Args:
+        positions: (b s) position of each token in its own document.
+        documents: (b s) index of the document inside its row; -1 is padding.
+        groups: documents of equal length, as flat indices into (b*s): each tensor is (n l). Packed attention runs once per group.
+            Empty when the call goes through a cache.
+    """
+
+    positions: Int[Tensor, "b s"]
+    documents: Int[Tensor, "b s"]
+    groups: tuple[Int[Tensor, "n l"], ...] = ()
+
+    def to(self, device: torch.device | str) -> "Layout":
+        """The same layout on another device."""
+        return Layout(
+            self.positions.to(device), self.documents.to(device), tuple(group.to(device) for group in self.groups)
+        )
+
+
+@dataclass
+class LossTerms:
+    """Named loss terms: a sum over targets and the number of targets, so that means are taken once, over the whole optimiser step.
+
+    Args:
+        sums: term name -> summed loss (scalar tensor with gradient).
+        counts: term name -> number of targets in the sum.
+        metrics: further numbers to log (no gradient), each as (sum, count).
+    """
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+class TextTokenizer(Protocol):
+    """Text <-> ids of the text segment. Specials that the tokenizer already has are read literally in text."""
+
+    size: int
+    bos_id: int
+    eos_id: int
+    pad_id: int
+    markers: Mapping[str, int]
+    """names of plait's markers (see plait.sequence.vocabulary.MARKERS) -> ids that this tokenizer already has for them;
+    at least pad, begin_document and end_document"""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids without bos and eos. Raises VocabularyError for a word it cannot write."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text in normal form: `decode(encode(t))` is a fixed point."""
+
+
+@runtime_checkable
+class VisionTokenizer(Protocol):
+    """Images -> code grids, and a loss to train it."""
+
+    code_sizes: tuple[int, ...]
+    """number of codes per level (one level for most tokenizers, two for dual ones)"""
+    digit_sizes: tuple[tuple[int, ...], ...]
+    """per level, the sizes of the digits that a code is made of, least significant first (FSQ levels); (size,) if it has none"""
+    grid_shapes: tuple[tuple[int, int], ...]
+    """(gh, gw) per level at `image_size`"""
+    image_size: tuple[int, int]
+
+    def encode(self, images: Images) -> tuple[Int[Tensor, "b gh gw"], ...]:
+        """Images in [-1, 1] -> one grid of codes per level."""
+
+    def loss(self, batch: Mapping[str, Any]) -> LossTerms:
+        """Training loss on a batch {"images": (b 3 h w) in [-1, 1], "counts": {term: count over the optimiser step}}."""
+
+
+class ImageDecoder(Protocol):
+    """Codes or conditions -> pixels."""
+
+    def decode(self, codes: tuple[Int[Tensor, "b gh gw"], ...], noise: Tensor | None = None) -> Images:
+        """Images in [-1, 1]."""
+
+
+class Rows(Protocol):
+    """The rows of one vocabulary segment: how its tokens enter the backbone and how they are scored under the one softmax."""
+
+    size: int
+    num_logits: int
+    """logits that `score` writes out per position (fewer than `size` for factorised codes)"""
+
+    def parameters(self) -> Iterable[Tensor]:
+        """Every tensor that `logits` and `score` may read."""
+
+    def embed(self, ids: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
+        """Local ids -> embeddings."""
+
+    def logits(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
+        """All logits of the segment (for sampling: only where the segment is legal)."""
+
+    def score(
+        self, hidden: Float[Tensor, "n d"], targets: Int[Tensor, "n"]
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+        """(log-sum-exp over the segment, logit of the target); targets < 0 lie in another segment and their logit is ignored."""
+
+
+class Cache(Protocol):
+    """Keys and values with one write position per row."""
+
+    lengths: Int[Tensor, "b"]
+    """tokens held by each row"""
+
+    def append(self, rows: Int[Tensor, "n"], lengths: Int[Tensor, "n"]) -> Layout:
+        """Announce the next backbone call: it feeds `rows`, of each the first `lengths[i]` of s = max(lengths) tokens. Returns the
+        layout of the call; after the call the write positions have moved by `lengths`. Raises LayoutError when a row would overflow."""
+
+    def reset(self, rows: Int[Tensor, "n"]) -> None:
+        """Forget these rows (their write position returns to 0)."""
+
+
+class Backbone(Protocol):
+    """Embeddings in, hidden states out (after the final norm)."""
+
+    width: int
+
+    def __call__(
+        self, embeddings: Embeddings, layout: Layout, side: Any = None, cache: Cache | None = None
+    ) -> Hidden:
+        """`side` is a record of call-time inputs that taps and experts read; it is held by the call, never by a module."""
+
+    def new_cache(self, rows: int, capacity: int) -> Cache:
+        """An empty cache for `rows` rows of at most `capacity` tokens."""
+
+
+Noise = Callable[[Float[Tensor, "n v"], Int[Tensor, "n"]], Int[Tensor, "n"]]
+"""(probabilities, indices of the samples they belong to) -> drawn ids. Randomness is an input of sampling."""
+
+
+class Policy(Protocol):
+    """How the next token is drawn from logits."""
+
+    guidance: float
+    """weight of the conditional branch; 1.0 switches the unconditional rows off"""
+
+    def draw(
+        self,
+        logits: Float[Tensor, "n v"],
+        unconditional: Float[Tensor, "n v"] | None,
+        samples: Int[Tensor, "n"],
+        noise: Noise,
+    ) -> Int[Tensor, "n"]:
+        """Draw one local id per row among the given logits (already restricted to what is legal; -inf is impossible)."""
+
+
+class Template(Protocol):
+    """The wording of a system: documents of the data -> documents in the system's own format."""
+
+    def wrap(self, document: Document, counter: int) -> Document:
+        """Add instructions, drop captions, choose the direction; random choices are drawn from `counter` alone."""
+
+    def unconditional(self, document: Document, image_index: int) -> Document | None:
+        """The document that the guidance branch of picture `image_index` reads up to and including its hole; None: no guidance."""
+
+
+class PromptTemplate(Protocol):
+    """How a system is asked. A prompt is a document that is complete up to the point where the model takes over: a last hole is
+    drawn, and after the last span the model writes on until it ends the document. Nothing in a prompt carries loss."""
+
+    def draw_prompt(self, caption: str) -> Document:
+        """Ends in a hole: the picture that the caption describes."""
+
+    def caption_prompt(self, image: ImageSpan) -> Document:
+        """What the model writes after it is the caption of the picture."""
+
+    def question_prompt(self, image: ImageSpan, question: str) -> Document:
+        """What the model writes after it is the answer, without the question."""
+
+    def edit_prompt(self, before: ImageSpan, instruction: str) -> Document:
+        """Ends in a hole: the picture `before` after the instruction was carried out."""
+
+    def story_prompt(self, spans: Sequence[Span]) -> Document:
+        """The opening of a story, spans in the order and wording of the data; holes among them are drawn in passing."""
+
+
+class UnifiedModel(Protocol):
+    """What evaluation, alignment and rendering know of a system."""
+
+    def loss(self, batch: Any) -> LossTerms: ...
+
+    def generate(
+        self, documents: Sequence[Document], policies: Mapping[str, Policy], seeds: Sequence[int], **budget: int
+    ) -> list[Document]:
+        """Document in, document out, batched. Holes are drawn; after the last span the model goes on until it ends the document."""
+
+
+__all__ = [
+    "Backbone",
+    "Bool",
+    "Cache",
+    "Ids",
+    "ImageDecoder",
+    "Layout",
+    "LossTerms",
+    "Noise",
+    "Policy",
+    "PromptTemplate",
+    "Rows",
+    "Template",
+    "TextTokenizer",
+    "UnifiedModel",
+    "VisionTokenizer",
+]

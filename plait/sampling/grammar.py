@@ -1,0 +1,86 @@
+"""Which ids are legal now: text until a picture begins, then exactly its codes level after level, then its end marker.
+
+A picture is never half finished and an illegal id cannot be drawn (published loops clamp such ids afterwards). The budget guard lets a
+picture begin only if it fits and ends the document when nothing else does. Knows ids through the vocabulary; draws nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from plait.axes import Bool, Tensor
+from plait.sequence.vocabulary import Vocabulary
+
+
+@dataclass
+class RowState:
+    """Where one document stands.
+
+    Args:
+        tokens_left: tokens that may still be generated, the end marker included.
+        images_left: pictures that the model may still begin of its own accord.
+        codes_drawn: codes of the current picture drawn so far; None outside a picture.
+        done: the document has ended.
+    """
+
+    tokens_left: int
+    images_left: int
+    codes_drawn: int | None = None
+    done: bool = False
+
+
+class Grammar:
+    """The grammar of interleaved documents.
+
+    Args:
+        vocabulary: the id space.
+        grid_shapes: (gh, gw) per code level of a picture.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, grid_shapes: Sequence[tuple[int, int]]) -> None:
+        self.vocabulary = vocabulary
+        counts = [height * width for height, width in grid_shapes]
+        self.num_codes = sum(counts)
+        self._level_of = [level for level, count in enumerate(counts) for _ in range(count)]
+        kinds = [segment.kind for segment in vocabulary.segments]
+        self.text_segments = tuple(index for index, kind in enumerate(kinds) if kind != "codes")
+        self._code_segments = tuple(index for index, kind in enumerate(kinds) if kind == "codes")
+        # text and special segments come first, so a column of their logits is a global id
+        size = sum(vocabulary.segments[index].size for index in self.text_segments)
+        specials = vocabulary.specials
+        legal = torch.ones(size, dtype=torch.bool)
+        for name in ("pad", "begin_document", "end_image", "unconditional"):
+            legal[specials[name]] = False
+        self._text_legal = legal
+        self._without_image = legal.clone()
+        self._without_image[specials["begin_image"]] = False
+        self._only_end = torch.zeros_like(legal)
+        self._only_end[specials["end_document"]] = True
+
+    def code_segment(self, state: RowState) -> int:
+        """Segment index that the next code of the current picture comes from."""
+        return self._code_segments[self._level_of[state.codes_drawn or 0]]
+
+    def legal_text(self, state: RowState) -> Bool[Tensor, "v"]:
+        """Mask over the columns of the text and special segments of a row outside pictures."""
+        if state.tokens_left <= 1:
+            return self._only_end
+        # begin marker, codes, end marker and the end of the document
+        fits = state.images_left > 0 and state.tokens_left >= self.num_codes + 3
+        return self._text_legal if fits and self._code_segments else self._without_image
+
+    def begin_picture(self, state: RowState, is_given: bool) -> None:
+        """A picture begins; a given hole does not count against the budget."""
+        state.codes_drawn = 0
+        if not is_given:
+            state.images_left -= 1
+            state.tokens_left -= self.num_codes + 1
+
+    def draw_code(self, state: RowState) -> bool:
+        """A code was drawn; returns whether the picture is complete (its end marker follows by force)."""
+        state.codes_drawn = (state.codes_drawn or 0) + 1
+        if state.codes_drawn < self.num_codes:
+            return False
+        state.codes_drawn = None
+        return True

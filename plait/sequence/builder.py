@@ -1,0 +1,120 @@
+"""Documents -> a packed batch of rows, and the exact inverse."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from plait.document import Document
+from plait.protocols import Layout
+from plait.sequence.batch import TERMS, DocumentPlace, ImagePlace, SequenceBatch
+from plait.sequence.layout import DocumentLayout, Tokens
+from plait.sequence.packing import group_by_length, pack
+
+TEXT, IMAGE = TERMS.index("text"), TERMS.index("image")
+
+
+class SequenceBuilder:
+    """Builds batches.
+
+    Args:
+        layout: how one document becomes tokens.
+    """
+
+    def __init__(self, layout: DocumentLayout) -> None:
+        self.layout = layout
+        self.vocabulary = layout.vocabulary
+
+    def encode(self, document: Document) -> Tokens:
+        """Tokens of one document (see `DocumentLayout.encode`)."""
+        return self.layout.encode(document)
+
+    def build(
+        self, documents: Sequence[Document], row_length: int | None = None, counts: Mapping[str, float] | None = None
+    ) -> SequenceBatch:
+        """Lay out and pack documents.
+
+        Args:
+            documents: encoded documents (every image has its form and codes).
+            row_length: tokens per row; None: one row per document, as long as the longest.
+            counts: targets per term of the whole optimiser step; None: those of this batch.
+
+        Raises:
+            LayoutError: a document does not fit a row or breaks the layout.
+            VocabularyError: an unknown word or code.
+        """
+        return self.assemble([self.encode(document) for document in documents], row_length, counts)
+
+    def assemble(
+        self, tokens: Sequence[Tokens], row_length: int | None = None, counts: Mapping[str, float] | None = None
+    ) -> SequenceBatch:
+        """Pack documents that are laid out already (see `build`)."""
+        lengths = [len(item) for item in tokens]
+        rows = [[index] for index in range(len(tokens))] if row_length is None else pack(lengths, row_length)
+        return self.arrange([[tokens[member] for member in row] for row in rows], row_length or max(lengths), counts)
+
+    def count_targets(self, tokens: Sequence[Tokens]) -> dict[str, float]:
+        """Targets per term of documents that are laid out already."""
+        counts = dict.fromkeys(TERMS, 0.0)
+        for item in tokens:
+            ids = item.ids[1:][item.loss[1:]]
+            images = sum(int(((ids >= s.offset) & (ids < s.stop)).sum()) for s in self.vocabulary.code_segments)
+            counts["image"] += images
+            counts["text"] += len(ids) - images
+        return counts
+
+    def arrange(
+        self, rows: Sequence[Sequence[Tokens]], row_length: int, counts: Mapping[str, float] | None = None
+    ) -> SequenceBatch:
+        """A batch of rows whose documents are assigned already (see `build`)."""
+        shape = (len(rows), row_length)
+        pad = self.vocabulary.specials["pad"]
+        ids, targets = np.full(shape, pad, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
+        positions, owner = np.zeros(shape, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
+        images: list[ImagePlace] = []
+        places: list[DocumentPlace] = []
+        for row, members in enumerate(rows):
+            start = 0
+            for order, item in enumerate(members):
+                stop = start + len(item)
+                ids[row, start:stop] = item.ids
+                # The one shift by one of the house: position t predicts the token at t + 1 of the same document.
+                targets[row, start : stop - 1] = np.where(item.loss[1:], item.ids[1:], -1)
+                positions[row, start:stop] = np.arange(len(item))
+                owner[row, start:stop] = order
+                images += [ImagePlace(row, start + first, length, span) for first, length, span in item.images]
+                places.append(DocumentPlace(row, start, len(item), item.document_id))
+                start = stop
+        terms = np.full(shape, -1, dtype=np.int64)
+        terms[targets >= 0] = TEXT
+        for segment in self.vocabulary.code_segments:
+            terms[(targets >= segment.offset) & (targets < segment.stop)] = IMAGE
+        groups = group_by_length([place.row * row_length + place.start for place in places], [place.length for place in places])
+        batch = SequenceBatch(
+            torch.from_numpy(ids),
+            torch.from_numpy(targets),
+            torch.from_numpy(terms),
+            Layout(torch.from_numpy(positions), torch.from_numpy(owner), groups),
+            tuple(images),
+            tuple(places),
+            dict(counts) if counts is not None else {},
+        )
+        if counts is None:
+            batch.counts.update(batch.own_counts())
+        return batch
+
+    def read(self, batch: SequenceBatch) -> list[Document]:
+        """The documents of a batch in row order: `read(build(d)) == d` up to the order of packing and `Document.merged`."""
+        ids, targets = batch.ids.cpu().numpy(), batch.targets.cpu().numpy()
+        documents = []
+        for place in batch.documents:
+            start, stop = place.start, place.start + place.length
+            run = ids[place.row, start:stop]
+            loss = np.concatenate([[False], targets[place.row, start : stop - 1] >= 0])
+            images = tuple(
+                (image.start - start, image.length, image.span)
+                for image in batch.images
+                if image.row == place.row and start <= image.start < stop
+            )
+            documents.append(self.layout.decode(Tokens(run, loss, images, place.id)))
+        return documents

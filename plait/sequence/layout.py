@@ -1,0 +1,211 @@
+"""One document as a run of tokens: markers, text ids, image codes, which of them carry loss, and the exact inverse.
+
+    begin_document  { text ids | begin_image  codes (raster order, level after level)  end_image }  end_document
+
+The end marker of an image carries loss if the image does, the begin marker if `begin_loss` says so, the end of the document if the
+last span does (Liquid: specs section 4, formats a to f). A hole (a picture still to be drawn) is its begin marker and nothing more.
+Knows ids through the vocabulary only and never shifts them: a loss flag sits on the token that must be predicted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from plait.document import Document, ImageSpan, Span, TextSpan
+from plait.errors import LayoutError, VocabularyError
+from plait.protocols import TextTokenizer
+from plait.sequence.vocabulary import Vocabulary
+
+UNCONDITIONAL = "<unconditional>"
+"""How the guidance marker is written in the text of a document (Liquid: specs section 4, format b)."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A laid-out document.
+
+    Args:
+        ids: global ids.
+        loss: per token, whether it must be predicted.
+        images: (start, length, span) of the content of each image.
+        document_id: the id of the document.
+    """
+
+    ids: np.ndarray
+    loss: np.ndarray
+    images: tuple[tuple[int, int, ImageSpan], ...]
+    document_id: str = ""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class DocumentLayout:
+    """Documents <-> tokens.
+
+    Args:
+        vocabulary: the id space.
+        text: the text tokenizer.
+        grid_shapes: (gh, gw) per code level of an image: fixes how many codes an image has. Images of another size are an error.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, text: TextTokenizer, grid_shapes: Sequence[tuple[int, int]]) -> None:
+        self.vocabulary, self.text = vocabulary, text
+        self.grid_shapes = tuple((int(h), int(w)) for h, w in grid_shapes)
+        if len(self.grid_shapes) != len(vocabulary.code_segments):
+            raise LayoutError(
+                f"{len(self.grid_shapes)} grid shapes for {len(vocabulary.code_segments)} code segments: expected one per level."
+            )
+        self.num_codes = sum(h * w for h, w in self.grid_shapes)
+        self._text_ids: dict[str, np.ndarray] = {}
+
+    def encode_text(self, text: str) -> np.ndarray:
+        """Ids of one text span; the literal "<unconditional>" is that marker (cached: captions and instructions repeat)."""
+        ids = self._text_ids.get(text)
+        if ids is None:
+            parts = [self.text.encode(part) if part.strip() else [] for part in text.split(UNCONDITIONAL)]
+            joined = parts[0]
+            for part in parts[1:]:
+                joined = [*joined, self.vocabulary.specials["unconditional"], *part]
+            ids = np.asarray(joined, dtype=np.int64)
+            if len(self._text_ids) < 200_000:
+                self._text_ids[text] = ids
+        return ids
+
+    def encode_codes(self, span: ImageSpan) -> np.ndarray:
+        """Global ids of the codes of an image in raster order, level after level.
+
+        Raises:
+            LayoutError: number or shape of the grids is not what the layout expects.
+            VocabularyError: a code lies outside its codebook.
+        """
+        segments = self.vocabulary.code_segments
+        shapes = tuple(np.shape(grid) for grid in span.codes or ())
+        if shapes != self.grid_shapes:
+            raise LayoutError(f"Image {span.image_id!r} has code grids {shapes}, expected {self.grid_shapes}.")
+        runs = []
+        for grid, segment in zip(span.codes or (), segments, strict=True):
+            codes = np.asarray(grid, dtype=np.int64).reshape(-1)
+            if codes.min() < 0 or codes.max() >= segment.size:
+                raise VocabularyError(
+                    f"Image {span.image_id!r}: codes run from {codes.min()} to {codes.max()}, outside the {segment.size} "
+                    f"codes of segment {segment.name!r}. Was it encoded with another tokenizer?"
+                )
+            runs.append(codes + segment.offset)
+        return np.concatenate(runs)
+
+    def decode_codes(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The inverse of `encode_codes`: global ids (num_codes,) -> one grid per level. Raises LayoutError for an id that is no code."""
+        grids, start = [], 0
+        for (height, width), segment in zip(self.grid_shapes, self.vocabulary.code_segments, strict=True):
+            local = ids[start : start + height * width] - segment.offset
+            if local.min() < 0 or local.max() >= segment.size:
+                raise LayoutError(f"ids {int(ids.min())} to {int(ids.max())} are not all codes of segment {segment.name!r}.")
+            grids.append(local.reshape(height, width))
+            start += height * width
+        return tuple(grids)
+
+    def encode(self, document: Document) -> Tokens:
+        """Lay out one document.
+
+        Raises:
+            LayoutError: an image has no form, is a feature image (no system with features is laid out here yet), a hole is not the
+                last span, or grids have the wrong shape.
+            VocabularyError: a word or code is unknown.
+        """
+        specials = self.vocabulary.specials
+        ids: list[np.ndarray] = [np.array([specials["begin_document"]])]
+        loss: list[np.ndarray] = [np.array([False])]
+        images: list[tuple[int, int, ImageSpan]] = []
+        position = 1
+        for index, span in enumerate(document.spans):
+            if isinstance(span, TextSpan):
+                run = self.encode_text(span.text)
+                flags = np.full(len(run), span.loss)
+            elif span.form != "codes":
+                raise LayoutError(
+                    f"Document {document.id!r}: image {span.image_id!r} has form {span.form!r}, expected 'codes'. "
+                    "A template sets the form: wrap the document first."
+                )
+            elif span.is_hole:
+                if index != len(document.spans) - 1:
+                    raise LayoutError(
+                        f"Document {document.id!r}: image {span.image_id!r} (span {index}) has no codes and is not the last span. "
+                        "Encode it first, or let `generate` draw it."
+                    )
+                run, flags = np.array([specials["begin_image"]]), np.array([span.begin_loss])
+            else:
+                codes = self.encode_codes(span)
+                run = np.concatenate([[specials["begin_image"]], codes, [specials["end_image"]]])
+                flags = np.full(len(run), span.loss)
+                flags[0] = span.begin_loss
+                images.append((position + 1, len(codes), span))
+            ids.append(run)
+            loss.append(flags)
+            position += len(run)
+        last = document.spans[-1]
+        if document.ends and not (isinstance(last, ImageSpan) and last.is_hole):
+            ids.append(np.array([specials["end_document"]]))
+            loss.append(np.array([last.loss]))
+        return Tokens(np.concatenate(ids), np.concatenate(loss), tuple(images), document.id)
+
+    def decode(self, tokens: Tokens) -> Document:
+        """The exact inverse of `encode`, text in the tokenizer's normal form and neighbouring text spans of equal loss merged.
+
+        Image ids come from `tokens.images` (in order); images beyond them (drawn ones) are named "<document id>/drawn-<n>".
+
+        Raises:
+            LayoutError: the tokens break the grammar (no begin marker, an image cut short, a code outside an image ...).
+        """
+        specials = self.vocabulary.specials
+        ids, loss = tokens.ids, tokens.loss
+        where = f"Document {tokens.document_id!r}"
+        if len(ids) == 0 or ids[0] != specials["begin_document"]:
+            raise LayoutError(f"{where} does not start with the begin_document id {specials['begin_document']}.")
+        spans: list[Span] = []
+        text_stop = self.vocabulary.segments[0].stop
+        position, stop = 1, len(ids)
+        ends = bool(ids[-1] == specials["end_document"]) and stop > 1
+        stop -= int(ends)
+        while position < stop:
+            if ids[position] == specials["begin_image"]:
+                span, position = self._decode_image(tokens, position, stop, len([s for s in spans if isinstance(s, ImageSpan)]))
+                spans.append(span)
+                continue
+            start = position
+            while position < stop and ids[position] != specials["begin_image"] and loss[position] == loss[start]:
+                if ids[position] >= text_stop and ids[position] != specials["unconditional"]:
+                    raise LayoutError(f"{where}: id {ids[position]} at position {position} is no text and stands outside an image.")
+                position += 1
+            spans.append(TextSpan(self._decode_text(ids[start:position]), bool(loss[start])))
+        if ends and loss[-1] != spans[-1].loss:
+            raise LayoutError(f"{where}: the loss flag of its end marker differs from that of its last span.")
+        return Document(tuple(spans), id=tokens.document_id, ends=ends)
+
+    def _decode_text(self, ids: np.ndarray) -> str:
+        cuts = np.flatnonzero(ids == self.vocabulary.specials["unconditional"])
+        parts = [self.text.decode(part.tolist()) for part in np.split(ids, cuts)[:1]]
+        for part in np.split(ids, cuts)[1:]:
+            parts += [UNCONDITIONAL, self.text.decode(part[1:].tolist())]
+        return " ".join(part for part in parts if part)
+
+    def _decode_image(self, tokens: Tokens, position: int, stop: int, index: int) -> tuple[ImageSpan, int]:
+        ids, loss, specials = tokens.ids, tokens.loss, self.vocabulary.specials
+        known = tokens.images[index][2] if index < len(tokens.images) else None
+        image_id = known.image_id if known else f"{tokens.document_id}/drawn-{index}"
+        begin_loss = bool(loss[position])
+        if position + 1 == stop:
+            return ImageSpan(image_id, loss=begin_loss, begin_loss=begin_loss, form="codes"), position + 1
+        end = position + 1 + self.num_codes
+        if end >= stop or ids[end] != specials["end_image"]:
+            raise LayoutError(
+                f"Document {tokens.document_id!r}: the image at position {position} is not followed by {self.num_codes} codes "
+                "and an end_image id."
+            )
+        try:
+            grids = self.decode_codes(ids[position + 1 : end])
+        except LayoutError as error:
+            raise LayoutError(f"Document {tokens.document_id!r}, image {image_id!r}: {error}") from error
+        span = ImageSpan(image_id, bool(loss[end]), begin_loss, "codes", grids)
+        return span, end + 1

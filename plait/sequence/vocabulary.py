@@ -1,0 +1,99 @@
+"""The vocabulary: one contiguous id space made of segments. The only place where id offsets exist.
+
+The text segment is the text tokenizer's own table. Markers that the text tokenizer lacks get rows in the "special" segment; markers
+that it has keep their text id (Liquid reuses Gemma's unused rows 7, 8 and 9: specs of Liquid, section 3.1). Image codes follow, one
+segment per code level. Liquid's code adds codes after `len(tokenizer)` but rows after `config.vocab_size`, which differ for Qwen;
+here offsets count *rows*, so a code never falls into padded text rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from plait.axes import Int, Tensor
+from plait.errors import VocabularyError
+
+Kind = Literal["text", "special", "codes"]
+MARKERS = ("pad", "begin_document", "end_document", "begin_image", "end_image", "unconditional")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of global ids that share one table of rows: ids offset .. offset + size - 1."""
+
+    name: str
+    kind: Kind
+    offset: int
+    size: int
+
+    @property
+    def stop(self) -> int:
+        """One past the last global id."""
+        return self.offset + self.size
+
+
+class Vocabulary:
+    """Segments and markers.
+
+    Args:
+        text_size: rows of the text table (not the number of words, where the table is padded).
+        code_sizes: number of codes per level; empty for a model that draws without codes.
+        text_markers: marker name -> id that the text tokenizer already gives it. All others of `MARKERS` get new rows.
+
+    Raises:
+        VocabularyError: an unknown marker name, or a marker id outside the text table.
+    """
+
+    def __init__(self, text_size: int, code_sizes: Sequence[int], text_markers: Mapping[str, int]) -> None:
+        unknown = sorted(set(text_markers) - set(MARKERS))
+        if unknown:
+            raise VocabularyError(f"Unknown markers {unknown}: expected some of {list(MARKERS)}.")
+        outside = {name: id for name, id in text_markers.items() if not 0 <= id < text_size}
+        if outside:
+            raise VocabularyError(f"Markers {outside} lie outside the text table of {text_size} rows.")
+        new = [name for name in MARKERS if name not in text_markers]
+        sizes: list[tuple[str, Kind, int]] = [("text", "text", text_size)]
+        if new:
+            sizes.append(("special", "special", len(new)))
+        sizes += [(f"codes_{level}", "codes", size) for level, size in enumerate(code_sizes)]
+        segments, offset = [], 0
+        for name, kind, size in sizes:
+            segments.append(Segment(name, kind, offset, size))
+            offset += size
+        self.segments: tuple[Segment, ...] = tuple(segments)
+        self.size = offset
+        self.specials = dict(text_markers) | {name: text_size + index for index, name in enumerate(new)}
+        self.code_segments = tuple(segment for segment in segments if segment.kind == "codes")
+        self._starts = torch.tensor([segment.offset for segment in segments[1:]])
+
+    def segment(self, name: str) -> Segment:
+        """The segment of this name. Raises VocabularyError with the known names."""
+        for segment in self.segments:
+            if segment.name == name:
+                return segment
+        raise VocabularyError(f"No segment {name!r}: this vocabulary has {[s.name for s in self.segments]}.")
+
+    def locate(self, ids: Int[Tensor, "*n"]) -> tuple[Int[Tensor, "*n"], Int[Tensor, "*n"]]:
+        """Global ids -> (index of the segment, local id).
+
+        Raises:
+            VocabularyError: an id is negative or not below `size`.
+        """
+        if ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < self.size):
+            raise VocabularyError(
+                f"Ids run from {int(ids.min())} to {int(ids.max())}, outside this vocabulary of {self.size} ids."
+            )
+        index = torch.bucketize(ids, self._starts.to(ids.device), right=True)
+        offsets = torch.tensor([segment.offset for segment in self.segments], device=ids.device)
+        return index, ids - offsets[index]
+
+    def globalise(self, segment: Segment | str, local: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
+        """Local ids of one segment -> global ids. Raises VocabularyError for a local id outside the segment."""
+        segment = self.segment(segment) if isinstance(segment, str) else segment
+        if local.numel() and not (0 <= int(local.min()) and int(local.max()) < segment.size):
+            raise VocabularyError(
+                f"Local ids run from {int(local.min())} to {int(local.max())}, outside segment {segment.name!r} of {segment.size}."
+            )
+        return local + segment.offset

@@ -1,0 +1,1 @@
+"""Unified systems: one builder function each, assembled from parts."""

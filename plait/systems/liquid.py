@@ -1,0 +1,192 @@
+"""Liquid (arXiv 2412.04332): any language model, its vocabulary extended by the codes of a VQ tokenizer, and nothing else.
+
+Formats and loss masks follow the released collator (specs section 4, letters a to f). Where they are silent:
+- interleaved stories (ours): plain documents in which text, begin markers and pictures all carry loss;
+- edits (ours): a chat turn with the picture and the instruction, answered by a picture; its begin marker carries loss, as the model
+  must decide to draw;
+- the ten drawing instructions: only the first is the published one, the other nine are our wording.
+Deviation, optional: `code_rows="factorised"` (see plait.heads.rows); the published system is "dense".
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from torch import nn
+
+from plait.document import Document, ImageSpan, TextSpan
+from plait.errors import RecipeError
+from plait.heads.rows import DenseRows, FactorisedRows, TextRows
+from plait.heads.shared import SharedHead
+from plait.protocols import TextTokenizer, VisionTokenizer
+from plait.sequence.builder import SequenceBuilder
+from plait.sequence.layout import UNCONDITIONAL, DocumentLayout
+from plait.sequence.vocabulary import Vocabulary
+from plait.systems.unified import UnifiedModel
+
+DRAW = "Generate an image based on this description."
+DRAWING_INSTRUCTIONS = (
+    DRAW,
+    "Draw this description.",
+    "Please draw what is described.",
+    "Make an image of this.",
+    "Create a picture of this.",
+    "Show this as an image.",
+    "Paint this scene.",
+    "Turn this text into an image.",
+    "Draw an image for this text.",
+    "Produce a picture of this scene.",
+)
+CAPTION = "The caption of this image is:"
+USER, MODEL, END_TURN = "<start_of_turn> user", "<start_of_turn> model", "<end_of_turn>"
+
+
+class LiquidTemplate:
+    """The wording of Liquid.
+
+    Args:
+        text_to_image_ratio: share of pairs that are drawn rather than captioned (paper 0.8; released script 0.1).
+        caption_dropout: share of drawn pairs whose whole text becomes `<unconditional>` (released code: 0.1).
+        instructions: drawing instructions appended to captions; generation uses the first.
+        seed: of the choices; a document's wording depends on (seed, counter) alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        text_to_image_ratio: float = 0.8,
+        caption_dropout: float = 0.1,
+        instructions: Sequence[str] = DRAWING_INSTRUCTIONS,
+        seed: int = 0,
+    ) -> None:
+        for name, value in (("text_to_image_ratio", text_to_image_ratio), ("caption_dropout", caption_dropout)):
+            if not 0 <= value <= 1:
+                raise RecipeError(f"{name} is {value}, expected a share between 0 and 1.")
+        self.text_to_image_ratio, self.caption_dropout = text_to_image_ratio, caption_dropout
+        self.instructions, self.seed = tuple(instructions), seed
+
+    def texts(self) -> Iterator[str]:
+        """Every wording that the template adds, so that a tokenizer trained on the data knows its words."""
+        yield from (*self.instructions, CAPTION, USER, MODEL, END_TURN, "Question: Answer:")
+
+    def wrap(self, document: Document, counter: int) -> Document:
+        """See `plait.protocols.Template`; pairs become (a), (b) or (d), questions and edits (f), stories and text stay themselves."""
+        task = document.meta.get("task")
+        if task == "pair":
+            return self._pair(document, random.Random(f"{self.seed}/{counter}"))
+        if task == "vqa":
+            return self._questions(document)
+        if task == "edit":
+            before, instruction, after = document.spans
+            return self._turn(document, (_codes(before), instruction), _codes(after, loss=True, begin_loss=True))
+        if task in ("story", "text"):
+            spans = tuple(_codes(span) if isinstance(span, ImageSpan) else span for span in document.spans)
+            return replace(document, spans=spans)
+        raise RecipeError(f"Document {document.id!r} has task {task!r}: Liquid words pair, vqa, edit, story and text.")
+
+    def _pair(self, document: Document, choice: random.Random) -> Document:
+        caption, image = document.spans
+        if choice.random() >= self.text_to_image_ratio:
+            answer = replace(caption, loss=True)
+            return replace(document, spans=(_codes(image), TextSpan(CAPTION), answer))
+        instruction = choice.choice(self.instructions)
+        text = UNCONDITIONAL if choice.random() < self.caption_dropout else f"{caption.text} {instruction}"
+        return replace(document, spans=(TextSpan(text), _codes(image, loss=True)))
+
+    def _questions(self, document: Document) -> Document:
+        image, *turns = document.spans
+        spans: list = [TextSpan(USER), _codes(image)]
+        for index in range(0, len(turns), 2):
+            question, answer = turns[index : index + 2]
+            opening = "" if index == 0 else f"{USER} "
+            spans += [
+                TextSpan(f"{opening}{question.text} {END_TURN} {MODEL}"),
+                TextSpan(f"{answer.text} {END_TURN}", loss=True),
+            ]
+        return replace(document, spans=tuple(spans))
+
+    def _turn(self, document: Document, question: Sequence[TextSpan | ImageSpan], answer: ImageSpan) -> Document:
+        image, text = question
+        spans = (TextSpan(USER), image, TextSpan(f"{text.text} {END_TURN} {MODEL}"), answer, TextSpan(END_TURN, loss=True))
+        return replace(document, spans=spans)
+
+    def unconditional(self, document: Document, image_index: int) -> Document | None:
+        """One learned token in place of everything before the picture (specs 7.1), whatever stood there."""
+        return Document((TextSpan(UNCONDITIONAL), ImageSpan("unconditional", form="codes")), ends=False)
+
+    def draw_prompt(self, caption: str) -> Document:
+        """Text to image (a): caption, the published instruction, a hole."""
+        return Document((TextSpan(f"{caption} {self.instructions[0]}"), ImageSpan("drawn", form="codes")), ends=False)
+
+    def caption_prompt(self, image: ImageSpan) -> Document:
+        """Image to text (d)."""
+        return Document((_codes(image), TextSpan(CAPTION)), ends=False)
+
+    def question_prompt(self, image: ImageSpan, question: str) -> Document:
+        """A chat turn (f) about a picture; the answer ends with the end of the turn."""
+        return Document((TextSpan(USER), _codes(image), TextSpan(f"{question} {END_TURN} {MODEL}")), ends=False)
+
+    def edit_prompt(self, image: ImageSpan, instruction: str) -> Document:
+        """A chat turn that asks for a changed picture; ends in a hole."""
+        return replace(
+            self.question_prompt(image, instruction),
+            spans=(*self.question_prompt(image, instruction).spans, ImageSpan("drawn", form="codes")),
+        )
+
+    def story_prompt(self, spans: Sequence[TextSpan | ImageSpan]) -> Document:
+        """The beginning of a story; holes where pictures are to be drawn."""
+        return Document(tuple(_codes(s) if isinstance(s, ImageSpan) else s for s in spans), ends=False)
+
+    def answer(self, text: str) -> str:
+        """Generated text without the wording of the template."""
+        return text.replace(END_TURN, "").strip()
+
+
+def _codes(span: ImageSpan, *, loss: bool | None = None, begin_loss: bool | None = None) -> ImageSpan:
+    """The image in the form in which Liquid reads and writes images."""
+    return replace(
+        span,
+        form="codes",
+        loss=span.loss if loss is None else loss,
+        begin_loss=span.begin_loss if begin_loss is None else begin_loss,
+    )
+
+
+def build(
+    *,
+    backbone: nn.Module,
+    vision_tokenizer: VisionTokenizer,
+    text_tokenizer: TextTokenizer,
+    template: LiquidTemplate,
+    code_rows: Literal["dense", "factorised"] = "dense",
+) -> UnifiedModel:
+    """Assemble Liquid.
+
+    Args:
+        backbone: a `plait.backbones.causal_lm.CausalLM`.
+        code_rows: how codes are embedded and scored (see plait.heads.rows).
+
+    Raises:
+        RecipeError: the text tokenizer has ids that the backbone's table lacks, or `code_rows` is unknown.
+    """
+    if text_tokenizer.size > backbone.text_rows:
+        raise RecipeError(
+            f"The text tokenizer has {text_tokenizer.size} ids but the backbone's table has {backbone.text_rows} rows: "
+            "build the backbone with vocab_size of at least the tokenizer's size."
+        )
+    vocabulary = Vocabulary(backbone.text_rows, vision_tokenizer.code_sizes, text_tokenizer.markers)
+    scale, softcap, is_tied = backbone.embedding_scale, backbone.logit_softcap, backbone.is_tied
+    rows: list = [TextRows(backbone.text_rows, backbone.embed_text, lambda: backbone.text_weight, softcap)]
+    for segment in vocabulary.segments[1:]:
+        if segment.kind == "codes" and code_rows == "factorised":
+            digits = vision_tokenizer.digit_sizes[vocabulary.code_segments.index(segment)]
+            rows.append(FactorisedRows(digits, backbone.width, embedding_scale=scale, softcap=softcap))
+        elif code_rows in ("dense", "factorised"):
+            rows.append(DenseRows(segment.size, backbone.width, is_tied=is_tied, embedding_scale=scale, softcap=softcap))
+        else:
+            raise RecipeError(f"code_rows is {code_rows!r}, expected 'dense' or 'factorised'.")
+    builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, vision_tokenizer.grid_shapes))
+    return UnifiedModel(
+        backbone=backbone, head=SharedHead(rows), builder=builder, template=template, vision_tokenizer=vision_tokenizer
+    )

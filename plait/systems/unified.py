@@ -1,0 +1,130 @@
+"""UnifiedModel: what every system is once its builder has put the parts together: embed, loss, generate.
+
+Knows its parts through protocols only. What a system adds (a frozen encoder, a second head, a diffusion decoder) enters as a part of
+the same kind; there is no subclass per system.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from plait.axes import Float, Ids, Images
+from plait.document import Document, ImageSpan
+from plait.errors import LayoutError
+from plait.objectives.next_token import next_token_terms
+from plait.protocols import LossTerms, Noise, Policy, Template, VisionTokenizer
+from plait.sampling.interleaved import InterleavedSampler
+from plait.sampling.policies import PerSampleNoise
+from plait.sequence.batch import TERMS, SequenceBatch
+from plait.sequence.builder import SequenceBuilder
+
+
+class UnifiedModel(nn.Module):
+    """A system, assembled.
+
+    Args:
+        backbone: embeddings in, hidden states out.
+        head: embeds and scores tokens (see `plait.heads.shared.SharedHead`).
+        builder: documents <-> batches; holds vocabulary, layout and text tokenizer.
+        template: the system's wording.
+        vision_tokenizer: codes <-> pixels. Frozen, held beside the model and not in its state: a checkpoint names it, it does not hold it.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        head: nn.Module,
+        builder: SequenceBuilder,
+        template: Template,
+        vision_tokenizer: nn.Module | VisionTokenizer,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        self.builder, self.template = builder, template
+        self._tokenizer = [vision_tokenizer.eval()] if isinstance(vision_tokenizer, nn.Module) else [vision_tokenizer]
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """Trainable parts by name, for freeze plans and the ledger."""
+        return {"backbone": self.backbone, "head": self.head}
+
+    @property
+    def vision_tokenizer(self) -> VisionTokenizer:
+        """The tokenizer whose codes this model speaks (a list hides it from the module tree)."""
+        return self._tokenizer[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def embed(self, ids: Ids) -> Float[Tensor, "b s d"]:
+        """Global ids -> embeddings."""
+        return self.head.embed(*self.builder.vocabulary.locate(ids))
+
+    def hidden(self, batch: SequenceBatch) -> Float[Tensor, "b s d"]:
+        """Hidden states of every position."""
+        return self.backbone(self.embed(batch.ids), batch.layout)
+
+    def loss(self, batch: SequenceBatch) -> LossTerms:
+        """Summed cross entropies in nats, one term for text targets and one for image codes."""
+        return next_token_terms(
+            self.hidden(batch),
+            batch.targets,
+            batch.terms,
+            TERMS,
+            self.builder.vocabulary.locate,
+            self.head.score,
+            self.head.score_parameters(),
+            self.head.num_logits,
+        )
+
+    def generate(
+        self,
+        documents: Sequence[Document],
+        policies: Mapping[str, Policy],
+        seeds: Sequence[int] | None = None,
+        *,
+        noise: Noise | None = None,
+        max_images: int = 0,
+        max_tokens: int = 64,
+    ) -> list[Document]:
+        """Complete documents (see `InterleavedSampler.generate`).
+
+        Args:
+            seeds: one per document; a result depends on its own seed and not on the batch.
+            noise: instead of seeds, a source of draws.
+
+        Raises:
+            LayoutError: not one seed per document.
+        """
+        if noise is None:
+            if seeds is None or len(seeds) != len(documents):
+                raise LayoutError(f"{len(documents)} documents but {0 if seeds is None else len(seeds)} seeds: expected one each.")
+            noise = PerSampleNoise(seeds)
+        sampler = InterleavedSampler(
+            backbone=self.backbone,
+            embed=self.embed,
+            logits=self.head.logits,
+            layout=self.builder.layout,
+            unconditional=self.template.unconditional,
+        )
+        was_training = self.training
+        self.eval()
+        try:
+            return sampler.generate(
+                documents, policies, noise, max_images=max_images, max_tokens=max_tokens, device=self.device
+            )
+        finally:
+            self.train(was_training)
+
+    @torch.inference_mode()
+    def pictures(self, spans: Sequence[ImageSpan]) -> Images:
+        """Decode encoded or drawn image spans to pixels (n 3 h w) in [-1, 1]."""
+        levels = [np.stack([span.codes[level] for span in spans]) for level in range(len(spans[0].codes))]
+        tokenizer = self.vision_tokenizer
+        device = next(tokenizer.parameters()).device if isinstance(tokenizer, nn.Module) else "cpu"
+        return tokenizer.decode(tuple(torch.from_numpy(level).to(device) for level in levels))
