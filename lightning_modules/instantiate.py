@@ -1,10 +1,11 @@
 """Config -> objects: one node, one object; nothing outside an allow-list is ever imported.
 
 A node with `_target_` names a class, a function or a class method; the other keys are its keyword arguments (lists arrive as
-tuples). Two rules beside those that Hydra users know (`_partial_`, `_args_`):
+tuples). Three rules beside those that Hydra users know (`_partial_`, `_args_`):
 
 - A reference to a whole node, `${model}`, is *that object*: it is built once per job and shared. So the data, the callbacks and
   the model of a job can speak of the same tokenizer without a global.
+- `${part_of:model.builder}` is the attribute `builder` of the object `${model}`, for what exists only once a model is built.
 - A target must lie under an allowed root, checked for the whole config before the first import, and must be *defined* there
   (`plait.document.json.loads` is refused). Hydra 1.3.8 forbids a list of names instead; `torch.load`, `pip.main` and
   `urllib.request.urlopen` pass it. From other people's packages only classes of the listed modules are taken.
@@ -38,7 +39,9 @@ CLASS_ROOTS = (
 )
 """From these only classes are taken, and they are the only third-party modules that a config may name."""
 
-REFERENCE = re.compile(r"^\$\{([A-Za-z_][\w.]*)\}$")
+REFERENCE = re.compile(r"^\$\{(part_of:)?([A-Za-z_][\w.]*)\}$")
+# When a config is printed with --resolve there are no objects yet: the reference stands for itself.
+OmegaConf.register_new_resolver("part_of", lambda reference: f"<{reference}>", replace=True)
 CONTROL_KEYS = {"_target_", "_partial_", "_args_"}
 
 
@@ -82,12 +85,19 @@ class Assembly:
         if OmegaConf.is_interpolation(parent, key):
             raw = OmegaConf.to_container(parent, resolve=False)[key]
             if reference := REFERENCE.match(raw):
-                return self.build(reference.group(1))
+                return self._attribute(reference[2], path) if reference[1] else self.build(reference[2])
         try:
             node = parent[key]
         except OmegaConfBaseException as error:
             raise RecipeError(_missing(path, str(error))) from error
         return self._value(node, path)
+
+    def _attribute(self, reference: str, path: str) -> Any:
+        owner, _, name = reference.rpartition(".")
+        found = self.build(owner)
+        if not hasattr(found, name) or name.startswith("_"):
+            raise RecipeError(f"{path}: the {type(found).__name__} at {owner!r} has no part {name!r}.")
+        return getattr(found, name)
 
     def _value(self, node: Any, path: str) -> Any:
         if isinstance(node, ListConfig):

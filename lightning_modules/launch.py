@@ -1,19 +1,235 @@
-"""The one place where a job runs: folder, passport, seeds, bases, the job itself, and a word about how it ended.
+"""The one place where a job runs: its folder, the check of its recipe, seeds, bases, the job, and a record of how it ended.
 
-A job is the node `job` of a config: building it runs it. This file does not know what a job does (see `jobs.py` and
-`loops/curriculum.py`) nor which system it is about.
+A job is the node `job` of a config: building that node runs it. This file does not know what a job does nor which system it is
+about; `fit` is the job that trains, the others are functions of the library named by conf/encode.yaml, evaluate.yaml and so on.
 """
 
+import hashlib
 import json
+import logging
 import os
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lightning_modules.instantiate import Assembly
 from plait.checkpoints import load_weights, read_manifest
-from plait.errors import CheckpointError, RecipeError
+from plait.errors import CheckpointError, PlaitError, RecipeError
+
+JOB_FILE, CONFIG_FILE = "job.json", "config.yaml"
+UNHASHED = ("paths", "logger", "callbacks", "checkpoint", "group", "tags", "base_command")
+"""Keys that do not change what is computed. Of a base its weights count, not where they lie."""
+
+log = logging.getLogger(__name__)
+
+
+def run_command(config: DictConfig) -> Any:
+    """What every console command does: launch, and say in one line what was wrong where plait itself says so.
+
+    Returns:
+        The metric named by `optimized_metric`, for hyperparameter searches; otherwise nothing.
+    """
+    try:
+        result = launch(config)
+    except PlaitError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        log.error("%s", "\n".join([str(error), *getattr(error, "__notes__", ())]))
+        raise SystemExit(2) from error
+    metric = config.get("optimized_metric")
+    return result[metric] if metric else None
+
+
+def launch(config: DictConfig, **facts: Any) -> Any:
+    """Run the job of a config in its own folder and return what it returns.
+
+    Args:
+        config: composed; its `paths.folder` is filled in.
+        facts: what the caller wants to find again in the record of the job.
+
+    Raises:
+        RecipeError: the config names no recipe, a forbidden target, or a base that is not there.
+    """
+    adopt_run(config)
+    if config.get("job") is None:
+        raise RecipeError("No recipe chosen. Expected experiment=<system>/<name> or curriculum=<name>; `--help` lists them.")
+    folder = settle_folder(config)
+    assembly = Assembly(config)
+    started = time.time()
+    record = {**facts, "id": uuid.uuid4().hex[:12], "config_hash": config_hash(config), "started": started, "pid": os.getpid()}
+    write_job(folder, {**record, "state": "running"})
+    _write_text(folder / CONFIG_FILE, OmegaConf.to_yaml(config))
+    try:
+        lightning.seed_everything(config.seed, workers=True, verbose=False)
+        parents = load_bases(config, assembly)
+        result = assembly.build("job")
+    except BaseException as error:
+        is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
+        write_job(folder, {**record, "state": "interrupted" if is_stop else "failed", "error": repr(error)})
+        raise
+    record |= {"parents": parents, "duration_s": time.time() - started}
+    write_job(folder, {**record, "state": "finished"})
+    log.info("finished in %.0f s: %s", record["duration_s"], folder)
+    return result
+
+
+def fit(
+    *,
+    stage: lightning.LightningModule,
+    data: lightning.LightningDataModule,
+    trainer: Any,
+    callbacks: Mapping[str, Any],
+    loggers: Mapping[str, Any],
+    folder: str,
+    checkpoint: str | None = None,
+) -> dict[str, float]:
+    """Train a stage; the job of `plait-train`.
+
+    Args:
+        trainer: a partial `lightning.pytorch.Trainer`; it receives callbacks and loggers here.
+        folder: of the run.
+        checkpoint: what to resume from: None, "last" (of this folder), or a checkpoint folder.
+
+    Returns:
+        The metrics of the last step.
+    """
+    path = str(last_checkpoint(folder)) if checkpoint == "last" else checkpoint
+    engine = trainer(callbacks=list(callbacks.values()), logger=list(loggers.values()), default_root_dir=folder)
+    exit_code = 1
+    try:
+        engine.fit(stage, datamodule=data, ckpt_path=path)
+        exit_code = 0
+    finally:
+        finish_loggers(loggers, exit_code)
+    return {name: float(value) for name, value in engine.callback_metrics.items()}
+
+
+def finish_loggers(loggers: Mapping[str, Any], exit_code: int) -> None:
+    """Close every logger that can be closed, whatever happened: two jobs must never write into one run."""
+    for logger in loggers.values():
+        if hasattr(logger, "finish"):
+            logger.finish(exit_code)
+
+
+def last_checkpoint(run: str | Path) -> Path:
+    """The checkpoint folder that a path means: itself, or the last one of a run folder.
+
+    Raises:
+        CheckpointError: there is neither.
+    """
+    run = Path(run)
+    for candidate in (run, run / "checkpoints" / "last.ckpt"):
+        if (candidate / "manifest.json").is_file():
+            return candidate
+    raise CheckpointError(
+        f"{run} holds no checkpoint: expected {run / 'manifest.json'} or {run / 'checkpoints' / 'last.ckpt'}."
+    )
+
+
+def load_bases(config: DictConfig, assembly: Assembly) -> dict[str, str]:
+    """Fill the parts that start from a pretrained base; returns part -> identity of its weights.
+
+    Raises:
+        RecipeError: a base is required and not given, is unfinished, or does not fit (with the command that makes it).
+    """
+    parents = {}
+    for part in config.base:
+        command = f"Next: {config.base_command[part]}" if part in config.base_command else ""
+        if OmegaConf.is_missing(config.base, part):
+            raise RecipeError(
+                f"{config.name} starts from a trained {part}, and base.{part} is not set. {command}, then give its run "
+                f"folder as base.{part}=<folder>; base.{part}=random asks for untrained weights by name."
+            )
+        where = config.base[part]
+        if where is None or where == "random":
+            continue
+        try:
+            checkpoint = last_checkpoint(where)
+            manifest = read_manifest(checkpoint)
+            if not manifest.is_complete:
+                raise RecipeError(f"base.{part}={where} is of a run that has not finished (step {manifest.step}). {command}")
+            load_weights(assembly.build(part), checkpoint)
+        except CheckpointError as error:
+            raise RecipeError(f"base.{part}={where}: {error} {command}") from error
+        parents[part] = manifest.identity
+        log.info("base.%s: %s (step %s, %s)", part, checkpoint, manifest.step, manifest.identity[:12])
+    return parents
+
+
+def adopt_run(config: DictConfig) -> None:
+    """Where a config names a `run`, take every node that it lacks (model, world, ...) from the config of that run, and its weights.
+
+    Raises:
+        RecipeError: there is no run in that folder, or it has not finished.
+    """
+    if "run" not in config:
+        return
+    if OmegaConf.is_missing(config, "run"):
+        raise RecipeError("Which model? Expected run=<folder of a finished run>, for example run=outputs/demo/instruction.")
+    record = read_job(config.run)
+    if record is None or not (Path(config.run) / CONFIG_FILE).is_file():
+        raise RecipeError(f"run={config.run} is no run folder: expected {CONFIG_FILE} and {JOB_FILE} in it.")
+    if record["state"] != "finished":
+        raise RecipeError(f"run={config.run} is {record['state']}, expected a finished run. Next: go on with it, or wait.")
+    stored = OmegaConf.load(Path(config.run) / CONFIG_FILE)
+    with open_dict(config):
+        for key in stored:
+            if key not in config:
+                config[key] = stored._get_node(key)
+        config.base = {**stored.base, "model": config.run}
+
+
+def settle_folder(config: DictConfig) -> Path:
+    """The run folder: `paths.folder`, or the one that Hydra made for this job; written back into the config."""
+    if config.paths.folder is None:
+        if not HydraConfig.initialized():
+            raise RecipeError("paths.folder is not set. Expected a folder for this run; next: add paths.folder=<folder>.")
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        here = Path.cwd()
+        config.paths.folder = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+    folder = Path(config.paths.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def config_hash(config: DictConfig) -> str:
+    """sha256 of what the resolved config computes: where it is written and how it is watched do not count."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    counted = {key: value for key, value in plain.items() if key not in UNHASHED}
+    if plain.get("run"):
+        counted["run"] = _identity(plain["run"])
+    counted["base"] = {part: _identity(where) for part, where in plain["base"].items()}
+    return hashlib.sha256(json.dumps(counted, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _identity(base: str | None) -> str | None:
+    try:
+        return base if base in (None, "random", "???") else read_manifest(last_checkpoint(base)).identity
+    except CheckpointError:
+        return base
+
+
+def read_job(folder: str | Path) -> dict[str, Any] | None:
+    """How the job in this folder ended, or None where there was none."""
+    path = Path(folder) / JOB_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+@rank_zero_only
+def write_job(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the record of a job; the file is replaced as a whole."""
+    _write_text(folder / JOB_FILE, json.dumps(dict(record), indent=1))
+
+
+@rank_zero_only
+def _write_text(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)

@@ -66,7 +66,9 @@ class Checkpoint:
     state: Any = None
 
 
-def save_checkpoint(folder: Path | str, weights: nn.Module | Mapping[str, Tensor], *, state: Any = None, **facts: Any) -> Manifest:
+def save_checkpoint(
+    folder: Path | str, weights: nn.Module | Mapping[str, Tensor], *, state: Any = None, **facts: Any
+) -> Manifest:
     """Write a checkpoint folder; an older one at the same place is replaced in one step or stays whole.
 
     Args:
@@ -138,7 +140,9 @@ def read_checkpoint(folder: Path | str, *, with_state: bool = False, verify: boo
     weights = _load(folder / WEIGHTS)
     missing = sorted(set(manifest.aliases.values()) - set(weights))
     if missing:
-        raise CheckpointError(f"{folder / WEIGHTS} lacks {len(missing)} tensors that the manifest ties others to: {missing[:3]}.")
+        raise CheckpointError(
+            f"{folder / WEIGHTS} lacks {len(missing)} tensors that the manifest ties others to: {missing[:3]}."
+        )
     weights.update({name: weights[stored] for name, stored in manifest.aliases.items()})
     if not with_state:
         return Checkpoint(manifest, weights)

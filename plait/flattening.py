@@ -61,12 +61,10 @@ def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else {"float": repr(value)}
     if isinstance(value, Tensor):
-        # a copy each: two entries of a state that share memory must not be told apart by accident of storage
-        tensors[path] = value.detach().clone().contiguous()
-        return {"tensor": path}
+        # a copy each: entries that share memory would be refused by safetensors
+        return {"tensor": _keep(value.detach().clone().contiguous(), path, tensors)}
     if isinstance(value, np.ndarray):
-        tensors[path] = torch.from_numpy(value.copy())
-        return {"array": path}
+        return {"array": _keep(torch.from_numpy(value.copy()), path, tensors)}
     if isinstance(value, torch.dtype):
         return {"dtype": str(value).removeprefix("torch.")}
     if isinstance(value, PurePath):
@@ -84,6 +82,14 @@ def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         f"The training state holds a {type(value).__module__}.{type(value).__qualname__} at {path or 'its root'!r}, which cannot be "
         "written without pickle. Turn it into tensors, numbers, strings, lists or dicts in the `state_dict` that yields it."
     )
+
+
+def _keep(value: Tensor, path: str, tensors: dict[str, Tensor]) -> str:
+    name = path or "root"
+    while name in tensors:  # {"a": {"b": ...}, "a/b": ...} lead to the same path
+        name += "+"
+    tensors[name] = value
+    return name
 
 
 def _below(path: str, key: Any) -> str:

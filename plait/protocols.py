@@ -194,6 +194,9 @@ class PromptTemplate(Protocol):
     def story_prompt(self, spans: Sequence[Span]) -> Document:
         """The opening of a story, spans in the order and wording of the data; holes among them are drawn in passing."""
 
+    def answer(self, text: str) -> str:
+        """Text that the model wrote, without the markers of the wording."""
+
 
 class UnifiedModel(Protocol):
     """What evaluation, alignment and rendering know of a system."""

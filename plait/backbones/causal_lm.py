@@ -41,7 +41,7 @@ class CausalLM(nn.Module):
         model.set_attn_implementation(NAME)
         self.model = model
         if gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False})
 
     @classmethod
     def from_config(

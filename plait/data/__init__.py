@@ -1,1 +1,1 @@
-"""Documents from the default world, from the Hub or from a folder, and mixtures of them."""
+"""Data: documents and the pictures they name."""

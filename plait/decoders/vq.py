@@ -1,8 +1,8 @@
 """The VQGAN decoder in the Chameleon / taming layout: quantised latents to pixels, and the blocks that its encoder shares.
 
-Module names are those of the published checkpoints (`conv_in`, `mid.block_1`, `up.3.block.0.nin_shortcut`, ...), so that released
-weights load by name. Knows nothing of codebooks. GroupNorm with 32 groups and eps 1e-6 throughout, SiLU, attention with one head
-made of 1 x 1 convolutions.
+Module names are those of the published checkpoints (`conv_in`, `mid.block_1`, `up.3.block.0.nin_shortcut`, ...), so that
+released weights load by name. Knows nothing of codebooks. GroupNorm with 32 groups and eps 1e-6 throughout, SiLU, attention
+with one head made of 1 x 1 convolutions.
 
 VQGAN: arXiv 2012.09841, appendix table 7; Chameleon: arXiv 2405.09818, section 2.1. Widths must be multiples of 32 (GroupNorm).
 """
@@ -144,9 +144,7 @@ class AttentionBlock(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Same shape in and out."""
         normed = self.norm(hidden)
-        query, key, value = (
-            rearrange(project(normed), "b c h w -> b 1 (h w) c") for project in (self.q, self.k, self.v)
-        )
+        query, key, value = (rearrange(project(normed), "b c h w -> b 1 (h w) c") for project in (self.q, self.k, self.v))
         mixed = functional.scaled_dot_product_attention(query, key, value)
         return hidden + self.proj_out(rearrange(mixed, "b 1 (h w) c -> b c h w", h=hidden.shape[-2]))
 
@@ -177,8 +175,8 @@ def check_widths(width: int, multipliers: Sequence[int]) -> None:
     widths = [width * multiplier for multiplier in multipliers]
     if not widths or any(wide % 32 or wide <= 0 for wide in widths):
         raise RecipeError(
-            f"VQGAN level widths {widths}: expected at least one level and positive multiples of 32 (GroupNorm with 32 groups). "
-            "Choose `width` as a multiple of 32."
+            f"VQGAN level widths {widths}: expected at least one level and positive multiples of 32 "
+            "(GroupNorm has 32 groups). Choose `width` as a multiple of 32."
         )
 
 

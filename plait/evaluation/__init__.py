@@ -1,1 +1,1 @@
-"""Figures with baselines and intervals, on every split."""
+"""Evaluation: what a picture, caption, answer or story shows, and how often it is right."""

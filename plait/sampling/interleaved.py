@@ -158,7 +158,7 @@ class InterleavedSampler:
         for line, (_, run) in enumerate(feed):
             ids[line, : len(run)] = run
         layout = cache.append(rows, lengths)
-        states = self.backbone(self.embed(torch.from_numpy(ids).to(device)), layout.to(device), cache=cache)
+        states = self.backbone(self.embed(torch.from_numpy(ids).to(device)), layout, cache=cache)
         last = states[torch.arange(len(feed)), lengths - 1]
         if hidden is None:
             hidden = last.new_zeros(num_samples * (2 if guidance else 1), last.shape[-1])

@@ -71,19 +71,28 @@ class LiquidTemplate:
         yield from (*self.instructions, CAPTION, USER, MODEL, END_TURN, "Question: Answer:")
 
     def wrap(self, document: Document, counter: int) -> Document:
-        """See `plait.protocols.Template`; pairs become (a), (b) or (d), questions and edits (f), stories and text stay themselves."""
-        task = document.meta.get("task")
-        if task == "pair":
+        """See `plait.protocols.Template`. The shape of a document says what it is, so user data needs no labels: a caption and an
+        image without loss are a pair (a, b or d); an image with questions and answers becomes chat turns (f), and so does an image
+        with an instruction and a picture as the answer; whatever else carries loss (stories, plain text) stays as it is.
+
+        Raises:
+            RecipeError: nothing in the document carries loss, and it is no pair.
+        """
+        shape = "".join("t" if isinstance(span, TextSpan) else "i" for span in document.spans)
+        losses = [span.loss for span in document.spans]
+        if shape == "ti" and not any(losses):
             return self._pair(document, random.Random(f"{self.seed}/{counter}"))
-        if task == "vqa":
+        if not any(losses):
+            raise RecipeError(
+                f"Document {document.id!r} ({len(losses)} spans) carries no loss anywhere and is no pair of caption and image: "
+                "nothing could be learned from it. Mark the spans that the model shall write."
+            )
+        if shape == "iti" and losses == [False, False, True]:
+            return self._turn(document)
+        if shape[0] == "i" and "i" not in shape[1:] and losses[1:] == [False, True] * (len(losses) // 2):
             return self._questions(document)
-        if task == "edit":
-            before, instruction, after = document.spans
-            return self._turn(document, (_codes(before), instruction), _codes(after, loss=True, begin_loss=True))
-        if task in ("story", "text"):
-            spans = tuple(_codes(span) if isinstance(span, ImageSpan) else span for span in document.spans)
-            return replace(document, spans=spans)
-        raise RecipeError(f"Document {document.id!r} has task {task!r}: Liquid words pair, vqa, edit, story and text.")
+        spans = tuple(_codes(span) if isinstance(span, ImageSpan) else span for span in document.spans)
+        return replace(document, spans=spans)
 
     def _pair(self, document: Document, choice: random.Random) -> Document:
         caption, image = document.spans
@@ -106,10 +115,11 @@ class LiquidTemplate:
             ]
         return replace(document, spans=tuple(spans))
 
-    def _turn(self, document: Document, question: Sequence[TextSpan | ImageSpan], answer: ImageSpan) -> Document:
-        image, text = question
-        spans = (TextSpan(USER), image, TextSpan(f"{text.text} {END_TURN} {MODEL}"), answer, TextSpan(END_TURN, loss=True))
-        return replace(document, spans=spans)
+    def _turn(self, document: Document) -> Document:
+        before, instruction, after = document.spans
+        question = TextSpan(f"{instruction.text} {END_TURN} {MODEL}")
+        answer = (_codes(after, loss=True, begin_loss=True), TextSpan(END_TURN, loss=True))
+        return replace(document, spans=(TextSpan(USER), _codes(before), question, *answer))
 
     def unconditional(self, document: Document, image_index: int) -> Document | None:
         """One learned token in place of everything before the picture (specs 7.1), whatever stood there."""

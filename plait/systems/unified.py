@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from plait.axes import Float, Ids, Images
+from plait.axes import Float, Ids, Images, Tensor
 from plait.document import Document, ImageSpan
 from plait.errors import LayoutError
 from plait.objectives.next_token import next_token_terms

@@ -16,7 +16,7 @@ class CodebookHealth:
         num_codes: rows of the codebook.
         num_used: rows that occur.
         usage_share: num_used / num_codes.
-        perplexity: exp of the entropy of the codes in nats: the number of rows that would carry as much if all were equally used.
+        perplexity: exp of the entropy of the codes in nats: as many rows, equally used, would carry as much.
         top_share: share of the commonest code (on white pictures: the empty patch).
     """
 

@@ -1,9 +1,9 @@
 """The offline cache of codes: pictures are encoded once, then read by image id.
 
 A folder with one flat file per code level (uint16 where every code fits, else uint32; little endian; pictures in the order of
-the manifest, codes in raster order) and `manifest.json`: image ids, grid shapes, code and digit sizes, the hash of the tokenizer,
-the fingerprint of the data, and size and hash of every file. Written beside its target, flushed and renamed, so that a folder
-under its final name is whole. Does not know where pictures come from, nor what a code means.
+the manifest, codes in raster order) and `manifest.json`: image ids, grid shapes, code and digit sizes, the hash of the
+tokenizer, the fingerprint of the data, and shape and hash of every file. Written beside its target, flushed and renamed, so
+that a folder under its final name is whole. Does not know where pictures come from, nor what a code means.
 """
 
 import hashlib
@@ -156,9 +156,7 @@ def write_codes(
             "image_ids": image_ids,
         }
         _write_flushed(temporary / MANIFEST, json.dumps(manifest).encode())
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+        _put_in_place(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -197,9 +195,7 @@ def _encode(
     report: Callable[[int, int], None] | None,
 ) -> list[np.ndarray]:
     dtypes = [np.dtype("<u2") if size <= 2**16 else np.dtype("<u4") for size in tokenizer.code_sizes]
-    grids = [
-        np.empty((len(image_ids), *shape), dtype) for shape, dtype in zip(tokenizer.grid_shapes, dtypes, strict=True)
-    ]
+    grids = [np.empty((len(image_ids), *shape), dtype) for shape, dtype in zip(tokenizer.grid_shapes, dtypes, strict=True)]
     was_training = tokenizer.training
     device = next(iter(tokenizer.state_dict().values())).device
     tokenizer.eval()
@@ -209,7 +205,7 @@ def _encode(
             pictures = load_pictures(names)
             if len(pictures) != len(names):
                 raise CheckpointError(
-                    f"load_pictures gave {len(pictures)} pictures for {len(names)} names from {names[0]!r} on: expected one each."
+                    f"load_pictures gave {len(pictures)} pictures for {len(names)} names ({names[0]!r}, ...)."
                 )
             with torch.no_grad():
                 levels = tokenizer.encode(pictures.to(device))
@@ -217,7 +213,7 @@ def _encode(
                 if codes.shape[1:] != grid.shape[1:]:
                     raise CheckpointError(
                         f"Pictures from {names[0]!r} on give grids {tuple(codes.shape[1:])}, expected {grid.shape[1:]}: "
-                        f"load_pictures must return pictures of the size that the tokenizer was built for."
+                        "load_pictures must return pictures of the size that the tokenizer was built for."
                     )
                 grid[start : start + len(names)] = codes.cpu().numpy()
             if report is not None:
@@ -242,9 +238,19 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         ) from error
     if found != FORMAT or missing:
         raise CheckpointError(
-            f"{path}: format {found!r}, missing keys {sorted(missing)}; expected format {FORMAT!r}. Encode again (plait-encode)."
+            f"{path}: format {found!r}, missing keys {sorted(missing)}; expected {FORMAT!r}. Encode again (plait-encode)."
         )
     return manifest
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    if not folder.exists():
+        temporary.rename(folder)
+        return
+    old = folder.with_name(f"{folder.name}.replaced-{os.getpid()}")
+    folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old)
 
 
 def _write_flushed(path: Path, content: bytes) -> None:

@@ -71,9 +71,7 @@ class PatchFSQ(nn.Module):
         self.encoder = nn.ModuleDict(
             {
                 "patch_in": nn.Linear(pixels, width),
-                "blocks": nn.ModuleList(
-                    PatchBlock(width, num_heads if encoder_attends else 0) for _ in range(encoder_depth)
-                ),
+                "blocks": nn.ModuleList(PatchBlock(width, num_heads if encoder_attends else 0) for _ in range(encoder_depth)),
                 "norm": nn.LayerNorm(width),
                 "digits_out": nn.Linear(width, len(levels)),
             }
@@ -122,12 +120,12 @@ class PatchFSQ(nn.Module):
         return self._pixels(digits, *grid.shape[-2:]).clamp(-1.0, 1.0)
 
     def reconstruct(self, images: Images) -> Images:
-        """Images in [-1, 1] -> what their codes show, not clamped; gradients reach the encoder straight through the rounding."""
+        """Images in [-1, 1] -> what their codes show, not clamped; gradients pass straight through the rounding."""
         digits, _ = self._quantize(self._digits(images))
         return self._pixels(digits, *self._grid_shape(*images.shape[-2:]))
 
     def loss(self, batch: Mapping[str, Any]) -> LossTerms:
-        """Reconstruction error of a batch {"images": (b 3 h w) in [-1, 1]}; the term "reconstruction" is counted in pictures."""
+        """Term "reconstruction" of a batch {"images": (b 3 h w) in [-1, 1]}, counted in pictures."""
         images = batch["images"]
         digits, codes = self._quantize(self._digits(images))
         reconstructions = self._pixels(digits, *self._grid_shape(*images.shape[-2:]))

@@ -31,8 +31,9 @@ class PatchBlock(nn.Module):
         super().__init__()
         if num_heads and width % (4 * num_heads):
             raise RecipeError(
-                f"width {width} with {num_heads} heads: expected a multiple of {4 * num_heads} (rows and columns rotate in pairs); "
-                f"choose width {4 * num_heads * max(1, round(width / (4 * num_heads)))} or another number of heads."
+                f"width {width} with {num_heads} heads: expected a multiple of {4 * num_heads} "
+                f"(rows and columns rotate in pairs); choose width {4 * num_heads * max(1, round(width / (4 * num_heads)))} "
+                "or another number of heads."
             )
         self.num_heads = num_heads
         if num_heads:
@@ -44,7 +45,7 @@ class PatchBlock(nn.Module):
         self.mlp_out = nn.Linear(mlp_ratio * width, width)
 
     def forward(self, patches: Float[Tensor, "b s d"], angles: Float[Tensor, "s r"] | None) -> Float[Tensor, "b s d"]:
-        """Patches of a grid in raster order -> the same patches, mixed; `angles` as `grid_angles` gives them, None for a local block."""
+        """Patches of a grid in raster order -> the same, mixed; `angles` from `grid_angles`, None for a local block."""
         if self.num_heads:
             patches = patches + self._attend(self.attention_norm(patches), angles)
         hidden = functional.gelu(self.mlp_in(self.mlp_norm(patches)), approximate="tanh")
@@ -62,8 +63,8 @@ def grid_angles(rows: int, columns: int, head_width: int, device: torch.device) 
     """Angles by which the coordinate pairs of a head turn at each cell of the grid, in raster order.
 
     Returns:
-        (rows * columns, head_width / 2): first the pairs that follow the row, then those that follow the column. The slowest pair
-        turns by about a tenth of a radian per cell, the fastest by one: the grids here are small.
+        (rows * columns, head_width / 2): first the pairs that follow the row, then those that follow the column. The
+        slowest pair turns by a tenth of a radian per cell, the fastest by one: the grids here are small.
     """
     pairs = head_width // 4
     rates = 0.1 ** (torch.arange(pairs, device=device, dtype=torch.float32) / max(1, pairs - 1))

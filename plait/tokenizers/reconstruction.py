@@ -21,8 +21,8 @@ def measure_reconstruction(
 
     Args:
         distance: "absolute" (L1, keeps edges) or "squared" (L2).
-        foreground_weight: weight of a pixel that is not white, white pixels have 1. The weights of a picture are not normalised:
-            a small object must not count as much as a large one, or its few pixels drown the rest.
+        foreground_weight: weight of a pixel that is not white, white pixels have 1. The weights of a picture are not
+            normalised: a small object must not count as much as a large one, or its few pixels drown the rest.
     """
     difference = reconstructions.float() - images.float()
     error = difference.abs() if distance == "absolute" else difference.square()

@@ -2,7 +2,7 @@
 
 No normalisation of latents or rows, no temperature: squared Euclidean distance in fp32, the first index wins a tie. Not taken
 from a quantiser library because its numbers must equal those of the released tokenizers: their training loss puts the weight
-0.25 on the codebook term and not on the commitment term ("legacy", a known slip of the first release), and no library offers it.
+0.25 on the codebook term and not on the commitment term ("legacy", a known slip of the first release).
 
 VQ-VAE: arXiv 1711.00937, equation 3; VQGAN: arXiv 2012.09841, equation 4.
 """
@@ -36,13 +36,12 @@ class VectorQuantizer(nn.Module):
         self.embedding = nn.Embedding(num_codes, code_width)
         nn.init.uniform_(self.embedding.weight, -1.0 / num_codes, 1.0 / num_codes)
 
-    def forward(
-        self, latents: Float[Tensor, "b d gh gw"]
-    ) -> tuple[Float[Tensor, "b d gh gw"], CodeGrid, Float[Tensor, "b"]]:
+    def forward(self, latents: Float[Tensor, "b d gh gw"]) -> tuple[Float[Tensor, "b d gh gw"], CodeGrid, Float[Tensor, "b"]]:
         """Quantise.
 
         Returns:
-            (b d gh gw) codebook rows, through which gradients reach the latents unchanged; (b gh gw) codes; (b) loss per picture.
+            (b d gh gw) codebook rows, through which gradients reach the latents unchanged; (b gh gw) codes; (b) loss of each
+            picture.
         """
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.float()

@@ -1,9 +1,9 @@
 """VQGAN in the Chameleon / taming layout: the image tokenizer of Liquid, and the output side of ARMOR.
 
-The default arguments are the released tokenizer (512 x 512 -> 32 x 32 codes of 8,192; 68,718,467 parameters), whose weights load
-by name. Liquid never trains it: codes are made once and cached (`plait/tokenizers/codes.py`). The code that trained it was not
-published; ours is L1 and the quantiser loss, without the perceptual term (LPIPS weights come with no package) and without the
-adversarial term, so tokenizers trained here reconstruct more softly than the released one. Does not know pixel preparation
+The default arguments are the released tokenizer (512 x 512 -> 32 x 32 codes of 8,192; 68,718,467 parameters), whose weights
+load by name. Liquid never trains it: codes are made once and cached (`plait/tokenizers/codes.py`). The code that trained it was
+not published; ours is L1 and the quantiser loss, without the perceptual term (LPIPS weights come with no package) and without
+the adversarial term, so tokenizers trained here reconstruct more softly than the released one. Does not know pixel preparation
 (resize, crop) nor vocabularies.
 
 VQGAN: arXiv 2012.09841, section 3.1; Chameleon: arXiv 2405.09818, section 2.1; Liquid: arXiv 2412.04332, section 3.1.

@@ -1,1 +1,6 @@
-"""EmojiWorld, the default data: a small world whose truth is known exactly."""
+"""EmojiWorld, the default data: composed scenes of real emoji art with captions, questions, stories and edits. See DATA_CARD.md."""
+
+from plait.data.emoji_world.scenes import Scene, Thing
+from plait.data.emoji_world.world import EmojiWorld
+
+__all__ = ["EmojiWorld", "Scene", "Thing"]

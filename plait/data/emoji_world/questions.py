@@ -2,11 +2,12 @@
 answer is right in at most 60 % of cases, in every split.
 
 A type is asked through `ask(kind, scene, ...)` with numbers in [0, 1) as the only source of choice; callers hand in numbers
-that are evenly spread (`sources.py`), and scenes of which half are of one colour. Knows no split: which negatives may be asked is
-an argument.
+that are evenly spread (`writers.py`), and scenes of which half are of one colour. Knows no split: which negatives may be asked
+is an argument.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import product
 
 from plait.data.emoji_world.captions import add_article
 from plait.data.emoji_world.scenes import COLOURS, OBJECTS, Cell, Scene
@@ -14,43 +15,49 @@ from plait.data.emoji_world.scenes import COLOURS, OBJECTS, Cell, Scene
 TYPES = ("colour", "what", "where", "count", "exists", "same_colour")
 NUMBERS = ("zero", "one", "two")
 PLACE_NAMES = {"centre": "middle", "left": "left", "right": "right", "top": "top", "bottom": "bottom"}
-PLACE_PHRASES = {"centre": "in the middle", "left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom"}
+PLACE_PHRASES = {
+    "centre": "in the middle",
+    "left": "on the left",
+    "right": "on the right",
+    "top": "at the top",
+    "bottom": "at the bottom",
+}
 
-MayMention = Callable[[Cell], bool]
-"""whether a question about this scene may name a coloured object that is not in it"""
+Negatives = Callable[[Scene], tuple[tuple[Cell, ...], ...]]
+"""scene -> groups of coloured objects that are not in it and may be asked for; groups are used equally often"""
 
 
-def ask(kind: str, scene: Scene, wish: float, pick: float, may_mention: MayMention) -> tuple[str, str]:
+def ask(kind: str, scene: Scene, wish: float, pick: float, negatives: Negatives) -> tuple[str, str]:
     """A question of a type and its answer.
 
     Args:
         wish: in [0, 1), decides between the possible answers (yes or no, zero or more), evenly spread over questions.
         pick: in [0, 1), decides which thing is asked about and which negative is used.
-        may_mention: for questions with the answer no.
+        negatives: for questions with the answer no.
     """
-    return _ASKERS[kind](scene, wish, pick, may_mention)
+    return _ASKERS[kind](scene, wish, pick, negatives)
 
 
 def _choose(options: Sequence, pick: float):
     return options[int(pick * len(options))]
 
 
-def _ask_colour(scene: Scene, wish: float, pick: float, may_mention: MayMention) -> tuple[str, str]:
+def _ask_colour(scene: Scene, wish: float, pick: float, negatives: Negatives) -> tuple[str, str]:
     thing = _choose(scene.things, pick)
     return f"what colour is the {thing.object} ?", thing.colour
 
 
-def _ask_what(scene: Scene, wish: float, pick: float, may_mention: MayMention) -> tuple[str, str]:
+def _ask_what(scene: Scene, wish: float, pick: float, negatives: Negatives) -> tuple[str, str]:
     thing = _choose(scene.things, pick)
     return f"what is {PLACE_PHRASES[thing.slot]} ?", thing.object
 
 
-def _ask_where(scene: Scene, wish: float, pick: float, may_mention: MayMention) -> tuple[str, str]:
+def _ask_where(scene: Scene, wish: float, pick: float, negatives: Negatives) -> tuple[str, str]:
     thing = _choose(scene.things, pick)
     return f"where is the {thing.object} ?", PLACE_NAMES[thing.slot]
 
 
-def _ask_count(scene: Scene, wish: float, pick: float, may_mention: MayMention) -> tuple[str, str]:
+def _ask_count(scene: Scene, wish: float, pick: float, negatives: Negatives) -> tuple[str, str]:
     present = [thing.colour for thing in scene.things]
     # A third of the answers is zero; half of the scenes of two things are of one colour, so one and two get a third each.
     options = [colour for colour in COLOURS if colour not in present] if wish < 1 / 3 else present
@@ -58,29 +65,33 @@ def _ask_count(scene: Scene, wish: float, pick: float, may_mention: MayMention) 
     return f"how many {colour} objects are there ?", NUMBERS[present.count(colour)]
 
 
-def _ask_exists(scene: Scene, wish: float, pick: float, may_mention: MayMention) -> tuple[str, str]:
+def _ask_exists(scene: Scene, wish: float, pick: float, negatives: Negatives) -> tuple[str, str]:
     if wish < 0.5:
         thing = _choose(scene.things, pick)
         return f"is there {add_article(' '.join(thing.cell))} ?", "yes"
-    cell = _choose(list_negatives(scene, may_mention), pick)
+    groups = negatives(scene)
+    cell = _choose(_choose(groups, pick), pick * len(groups) % 1)
     return f"is there {add_article(' '.join(cell))} ?", "no"
 
 
-def _ask_same_colour(scene: Scene, wish: float, pick: float, may_mention: MayMention) -> tuple[str, str]:
+def _ask_same_colour(scene: Scene, wish: float, pick: float, negatives: Negatives) -> tuple[str, str]:
     return "are the objects the same colour ?", "yes" if len({thing.colour for thing in scene.things}) == 1 else "no"
 
 
-def list_negatives(scene: Scene, may_mention: MayMention) -> list[Cell]:
-    """Coloured objects that are not in the scene, the hardest first kind that is not empty counted thrice: an object of the scene in the
-    colour of the other one; then an object of the scene in any colour, or a colour of the scene on another object."""
-    cells, colours, objects = scene.cells, {thing.colour for thing in scene.things}, scene.objects
-    hardest, hard = [], []
-    for name in OBJECTS:
-        for colour in COLOURS:
-            if (colour, name) in cells or not (colour in colours or name in objects) or not may_mention((colour, name)):
-                continue
-            (hardest if colour in colours and name in objects else hard).append((colour, name))
-    return hardest * (3 + len(hard) // 3) + hard if hardest else hard
+def list_negatives(scene: Scene, may_mention: Callable[[Cell], bool]) -> tuple[tuple[Cell, ...], ...]:
+    """Coloured objects that are nearly in the scene, in groups: first an object of the scene in the colour of the other one, then
+    an object of the scene in a further colour or a colour of the scene on a further object. Empty groups are left out.
+
+    Args:
+        may_mention: whether a question about this scene may name the coloured object.
+    """
+    colours, objects = {thing.colour for thing in scene.things}, scene.objects
+    crossed, near = [], []
+    for cell in product(COLOURS, OBJECTS):
+        shared = (cell[0] in colours) + (cell[1] in objects)
+        if shared and cell not in scene.cells and may_mention(cell):
+            (crossed if shared == 2 else near).append(cell)
+    return tuple(tuple(group) for group in (crossed, near) if group)
 
 
 _ASKERS = {

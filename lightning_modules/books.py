@@ -1,0 +1,91 @@
+"""The book of a stage: sums and counts of loss terms and metrics, kept on the device until a mean is asked for.
+
+It does not know weights, units or when something is logged. Means are taken once, over everything that was added, so a mean
+over micro-batches or ranks of different size is the mean over their targets.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from plait.protocols import LossTerms
+
+
+@dataclass
+class StepBook:
+    """Adds up `LossTerms`; `close` gives totals and opens a new page."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, tuple[float | Tensor, float]] = field(default_factory=dict)
+    loss: Tensor | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was added since the last `close`."""
+        return not self.counts
+
+    def add(self, terms: LossTerms, loss: Tensor | None = None) -> None:
+        """Add the terms of one batch and, in training, its weighted share of the step's loss."""
+        for name, value in terms.sums.items():
+            self.sums[name] = value.detach() + self.sums.get(name, 0.0)
+            self.counts[name] = terms.counts[name] + self.counts.get(name, 0.0)
+        for name, (value, count) in terms.metrics.items():
+            before, counted = self.metrics.get(name, (0.0, 0.0))
+            self.metrics[name] = (before + value, counted + count)
+        if loss is not None:
+            self.loss = loss.detach() if self.loss is None else self.loss + loss.detach()
+
+    def close(self) -> "Totals":
+        """The totals of all ranks (every rank must call), with one wait for the device."""
+        values = {f"sums/{name}": value for name, value in self.sums.items()}
+        values |= {f"metrics/{name}": value for name, (value, _) in self.metrics.items()}
+        if self.loss is not None:
+            values["loss/"] = self.loss
+        own = dict(zip(values, _read(list(values.values())), strict=True))
+        own |= {f"counts/{name}": float(count) for name, count in self.counts.items()}
+        own |= {f"metric_counts/{name}": float(count) for name, (_, count) in self.metrics.items()}
+        totals = Totals()
+        for rank in _gather(own):
+            for key, value in rank.items():
+                kind, _, name = key.partition("/")
+                if kind == "loss":
+                    totals.loss += value
+                else:
+                    page = getattr(totals, kind)
+                    page[name] = page.get(name, 0.0) + value
+        self.__init__()
+        return totals
+
+
+@dataclass
+class Totals:
+    """Plain numbers of a closed book."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    metric_counts: dict[str, float] = field(default_factory=dict)
+    loss: float = 0.0
+
+    def means(self, unit: str | None) -> dict[str, float]:
+        """Log key (without prefix) -> mean, of everything that has a count."""
+        suffix = f"_{unit}" if unit else ""
+        means = {f"{name}_loss{suffix}": total / self.counts[name] for name, total in self.sums.items() if self.counts[name]}
+        counted = {name: count for name, count in self.metric_counts.items() if count}
+        return means | {name: self.metrics[name] / count for name, count in counted.items()}
+
+
+def _read(values: list[float | Tensor]) -> list[float]:
+    tensors = [value.detach().reshape(()).float() for value in values if isinstance(value, Tensor)]
+    read = iter(torch.stack(tensors).tolist() if tensors else ())
+    return [next(read) if isinstance(value, Tensor) else float(value) for value in values]
+
+
+def _gather(own: dict[str, float]) -> list[dict[str, float]]:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [own]
+    gathered: list = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, own)
+    return gathered

@@ -1,0 +1,18 @@
+"""Encode pictures to codes once: `plait-encode base.vision_tokenizer=<run folder>`."""
+
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from lightning_modules.launch import run_command
+
+
+@hydra.main(version_base="1.3", config_path="pkg://plait.conf", config_name="encode")
+def main(config: DictConfig) -> Any:
+    """The job of conf/encode.yaml."""
+    return run_command(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Examine a finished run on every split: `plait-evaluate run=<run folder>`."""
+
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from lightning_modules.launch import run_command
+
+
+@hydra.main(version_base="1.3", config_path="pkg://plait.conf", config_name="evaluate")
+def main(config: DictConfig) -> Any:
+    """The job of conf/evaluate.yaml."""
+    return run_command(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Draw and write with a finished run: `plait-generate run=<run folder> prompt="a red car"`."""
+
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from lightning_modules.launch import run_command
+
+
+@hydra.main(version_base="1.3", config_path="pkg://plait.conf", config_name="generate")
+def main(config: DictConfig) -> Any:
+    """The job of conf/generate.yaml."""
+    return run_command(config)
+
+
+if __name__ == "__main__":
+    main()

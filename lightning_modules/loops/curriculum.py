@@ -1,0 +1,137 @@
+"""A curriculum: jobs in order in one command, each handed over by the folder it leaves, resumable at any point.
+
+A stage is a name, the config of its command (train, encode, evaluate, report) and overrides; `<name>` in an override is the
+folder of an earlier stage. Stop it anywhere and start it again: a finished stage whose config and parents are the same is
+skipped, an unfinished one goes on from its last checkpoint, and one whose config has changed is set aside and made anew.
+Nothing is deleted.
+
+It does not know what the stages do. The same seed, the same code and the same config give the same stage; a change of *code* is
+not noticed (the passport of each stage names its commit): remove the folder of a stage to make it again.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from lightning_modules.launch import config_hash, last_checkpoint, launch, read_job
+from plait.errors import CheckpointError, RecipeError
+
+REFERENCE = re.compile(r"<([\w-]+)>")
+PRIVATE = ("curriculum", "name=", "paths.folder=")
+"""Overrides of the command line that are about the curriculum itself."""
+
+log = logging.getLogger(__name__)
+
+
+def run_curriculum(*, stages: Sequence[Mapping[str, Any]], folder: str, overrides: Sequence[str] = ()) -> dict[str, str]:
+    """Run the stages that are not finished; the job of `plait-train curriculum=...`.
+
+    Args:
+        stages: each {name, config, overrides}.
+        folder: of the curriculum; a stage works in `folder/<name>`.
+        overrides: for every stage, after its own (those of the command line).
+
+    Returns:
+        stage name -> its folder.
+
+    Raises:
+        RecipeError: two stages share a name, or a stage refers to one that does not come before it.
+    """
+    check_stages(stages)
+    shared = [item for item in overrides if not item.lstrip("+~").startswith(PRIVATE)]
+    folders: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    for number, stage in enumerate(stages, start=1):
+        name, place = stage["name"], Path(folder) / stage["name"]
+        own = [REFERENCE.sub(lambda match: folders[match[1]], item) for item in stage.get("overrides", ())]
+        config = compose_job(stage.get("config", "train"), [*own, *shared, f"paths.folder={place}"])
+        log.info("curriculum, %d of %d: %s", number, len(stages), name)
+        key = _stage_key(config, {parent: keys[parent] for parent in _parents(stage)})
+        job = run_stage(config, place, key)
+        folders[name], keys[name] = str(place), f"{key} {job['id']}"
+    return folders
+
+
+def run_stage(config: DictConfig, place: Path, key: str) -> dict[str, Any]:
+    """Skip, resume or start one stage, whichever its folder calls for; returns the record of the finished job."""
+    found = read_job(place) or {}
+    if found.get("key") == key and found["state"] == "finished":
+        log.info("already finished: %s", place)
+        return found
+    if place.exists() and found.get("key") != key:
+        aside = _free_name(place)
+        place.rename(aside)
+        log.info("the config or a parent of this stage is another one now: its old folder is %s", aside)
+    elif place.exists():
+        try:
+            config.checkpoint = str(last_checkpoint(place))
+            log.info("going on from %s", config.checkpoint)
+        except CheckpointError:
+            log.info("stopped before its first checkpoint, starting anew: %s", place)
+    launch(config, key=key)
+    return read_job(place)
+
+
+def compose_job(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose a config as the command line would, inside a running command or outside of one.
+
+    Raises:
+        RecipeError: an override does not fit.
+    """
+    try:
+        if GlobalHydra.instance().is_initialized():
+            return compose(config_name, overrides=list(overrides))
+        with initialize_config_module("plait.conf", version_base="1.3"):
+            return compose(config_name, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise RecipeError(f"{config_name} does not compose with {' '.join(overrides)}: {error}") from error
+
+
+def check_stages(stages: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a stage without a name, a name used twice and a reference to what does not come before, ahead of all work.
+
+    Raises:
+        RecipeError: see above.
+    """
+    seen: list[str] = []
+    for stage in stages:
+        unknown = sorted(set(stage) - {"name", "config", "overrides"})
+        if unknown or not stage.get("name"):
+            raise RecipeError(f"Curriculum stage {dict(stage)}: expected the keys name, config and overrides.")
+        if stage["name"] in seen:
+            raise RecipeError(
+                f"Two stages of the curriculum are called {stage['name']!r}: names are folders, give each its own."
+            )
+        missing = [name for name in _parents(stage) if name not in seen]
+        if missing:
+            raise RecipeError(
+                f"Stage {stage['name']!r} refers to <{missing[0]}>, but before it come only {seen or 'no stages'}."
+            )
+        seen.append(stage["name"])
+
+
+def _parents(stage: Mapping[str, Any]) -> list[str]:
+    return sorted({name for item in stage.get("overrides", ()) for name in REFERENCE.findall(item)})
+
+
+def _stage_key(config: DictConfig, parents: Mapping[str, str]) -> str:
+    """What a stage computes: its config, and the very runs that it starts from."""
+    text = json.dumps([config_hash(config), dict(sorted(parents.items()))])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _free_name(place: Path) -> Path:
+    number = 1
+    while (aside := place.with_name(f"{place.name}.old-{number}")).exists():
+        number += 1
+    return aside

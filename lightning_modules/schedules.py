@@ -1,0 +1,41 @@
+"""Learning-rate schedules by optimiser step, as factors on the base rate. The number of steps is given, never asked of the
+Trainer (reading `estimated_stepping_batches` while optimisers are configured loses the data position on resume).
+
+A warmup of w steps trains its first step at 1/w of the base rate, not at 0: step 1 moves every tensor.
+"""
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def constant(optimizer: Optimizer, max_steps: int, warmup_steps: int = 0) -> LambdaLR:
+    """Linear warmup, then the base rate."""
+    return LambdaLR(optimizer, lambda step: _warmup(step, warmup_steps))
+
+
+def cosine(optimizer: Optimizer, max_steps: int, warmup_steps: int = 0, final_ratio: float = 0.1) -> LambdaLR:
+    """Linear warmup, then half a cosine down to `final_ratio` of the base rate at `max_steps`."""
+
+    def factor(step: int) -> float:
+        way = min(1.0, max(0.0, (step - warmup_steps) / max(1, max_steps - warmup_steps)))
+        return _warmup(step, warmup_steps) * (final_ratio + (1 - final_ratio) * 0.5 * (1 + math.cos(math.pi * way)))
+
+    return LambdaLR(optimizer, factor)
+
+
+def trapezoid(
+    optimizer: Optimizer, max_steps: int, warmup_steps: int = 0, decay_share: float = 0.3, final_ratio: float = 0.0
+) -> LambdaLR:
+    """Linear warmup, the base rate, and a linear descent to `final_ratio` over the last `decay_share` of all steps."""
+
+    def factor(step: int) -> float:
+        left = min(1.0, max(0.0, (max_steps - step) / max(1.0, decay_share * max_steps)))
+        return _warmup(step, warmup_steps) * (final_ratio + (1 - final_ratio) * left)
+
+    return LambdaLR(optimizer, factor)
+
+
+def _warmup(step: int, warmup_steps: int) -> float:
+    return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0

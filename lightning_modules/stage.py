@@ -1,0 +1,198 @@
+"""The stage: a model, what of it trains, how fast, and the only training step in the house.
+
+It knows `.loss(batch) -> LossTerms` and `.parts`, and nothing of systems, data or what a term means. A term contributes
+weight * sum / count, where the count is that of the whole optimiser step, all micro-batches and ranks (the batch carries it);
+Lightning's division by `accumulate_grad_batches` and DDP's mean over ranks are cancelled. So 1 x 8, 4 x 2 and 2 ranks x 4 give
+the same gradient. `self.log` costs 1 to 2 ms: it is called once every `log_every_n_steps` with everything there is to say.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lightning_modules.books import StepBook
+from lightning_modules.resume import random_states_of_all_ranks, restore_random_state, settle_progress
+from plait.checkpoints import assign_weights
+from plait.errors import RecipeError
+from plait.freezing import FreezePlan, scale_groups
+from plait.protocols import LossTerms
+
+
+class Stage(lightning.LightningModule):
+    """Trains a model.
+
+    Args:
+        model: module with `.parts` and `.loss(batch)`.
+        max_steps: optimiser steps of the whole stage, for the schedule.
+        optimizer: parameter groups -> optimiser (a partial with the base rates).
+        schedule: (optimiser, max_steps=) -> scheduler by step; None keeps the base rates.
+        freeze_plan: what trains; None trains everything.
+        term_weights: weight per loss term; empty weighs all terms 1, otherwise every term must be named.
+    """
+
+    job_type: ClassVar[str] = "training"
+    term_unit: ClassVar[str | None] = "nats"
+    """unit of the loss terms, part of their log keys: cross entropies are in nats per target"""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        max_steps: int,
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        schedule: Callable[..., LRScheduler] | None = None,
+        freeze_plan: FreezePlan | None = None,
+        term_weights: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        if max_steps < 1:
+            raise RecipeError(f"max_steps is {max_steps}: a stage trains at least one step, and its schedule needs the number.")
+        self.model = model
+        self.max_steps = max_steps
+        self.optimizer, self.schedule = optimizer, schedule
+        self.freeze_plan = freeze_plan or FreezePlan()
+        self.term_weights = dict(term_weights or {})
+        self.planned = self.freeze_plan.apply(model)  # before DDP looks at what requires a gradient
+        self._random_states: list[dict[str, Any]] | None = None
+        self._train_book, self._validation_book = StepBook(), StepBook()
+        self._gradient_norm: float | Tensor = 0.0
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss of one micro-batch, normalised over its optimiser step."""
+        terms = self.model.loss(batch)
+        counts = _step_counts(batch)
+        loss = self._weigh(terms, counts)
+        if self._is_logged(self.global_step):
+            self._train_book.add(terms, loss)
+        return loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log an optimiser step that is due, all its micro-batches and ranks together."""
+        if self._train_book.is_empty or (batch_idx + 1) % self.trainer.accumulate_grad_batches:
+            return
+        totals, counts = self._train_book.close(), _step_counts(batch)
+        _compare_counts(totals.counts, counts)
+        rates = [group["lr"] for group in self.trainer.optimizers[0].param_groups]
+        values = {f"train/{name}": value for name, value in totals.means(self.term_unit).items()}
+        values |= {"train/gradient_norm": float(self._gradient_norm), "train/learning_rate": max(rates)}
+        self.log("train/loss", totals.loss, prog_bar=True, batch_size=1)
+        self.log_dict(values, batch_size=1)
+        if self.global_step == 1 and self.trainer.log_every_n_steps != 1:
+            # Lightning hands over every n steps only, and the very first loss tells most: ln(vocabulary) or a mistake
+            for logger in self.loggers:
+                logger.log_metrics({"train/loss": totals.loss, **values}, step=0)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """The same terms on a validation batch; means are taken once, over the whole validation."""
+        self._validation_book.add(self.model.loss(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all validation batches and ranks."""
+        totals = self._validation_book.close()
+        shares = [
+            self._weight(name) * total / totals.counts[name] for name, total in totals.sums.items() if totals.counts[name]
+        ]
+        values = {f"val/{name}": value for name, value in totals.means(self.term_unit).items()}
+        self.log_dict({**values, "val/loss": sum(shares)}, batch_size=1)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """One optimiser over the groups of the freeze plan, and the schedule by step."""
+        optimizer = scale_groups(self.optimizer(self.freeze_plan.parameter_groups(self.model)))
+        if self.schedule is None:
+            return {"optimizer": optimizer}
+        scheduler = self.schedule(optimizer, max_steps=self.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Refuse epochs that end inside a step, put frozen parts to rest, and continue the random numbers of a resumed run."""
+        accumulate, batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
+        if batches % accumulate and self.trainer.max_steps * accumulate > batches:
+            raise RecipeError(
+                f"An epoch of {batches} micro-batches does not divide into optimiser steps of {accumulate}: its last step would "
+                f"be divided by counts that it does not hold. Make it {batches - batches % accumulate} (limit_train_batches)."
+            )
+        alive = {item.part for item in self.planned if item.is_trainable}
+        for part, module in self.model.parts.items():
+            if part not in alive:  # no dropout, no running statistics in what is frozen
+                module.eval()
+        if self._random_states is not None:
+            states, rank = self._random_states, self.trainer.global_rank
+            if len(states) == self.trainer.world_size:  # with another number of ranks there is no run to continue bit by bit
+                restore_random_state(states[rank])
+            self._random_states = None
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Note the gradient norm of steps that are logged, before clipping."""
+        if not self._train_book.is_empty:
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what makes a resume exact."""
+        trainer = self.trainer
+        settle_progress(checkpoint["loops"], trainer.num_training_batches, trainer.accumulate_grad_batches)
+        checkpoint["random_states"] = random_states_of_all_ranks()
+        checkpoint["model_class"] = f"{type(self.model).__module__}.{type(self.model).__qualname__}"
+        checkpoint["is_complete"] = trainer.global_step >= self.max_steps
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the generators' states until the first step: sanity checks and loaders may draw before."""
+        self._random_states = checkpoint.get("random_states")
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> Any:
+        """Strict loading with our own error, which names what differs."""
+        if strict and not assign:
+            assign_weights(
+                self.model, {name.removeprefix("model."): value for name, value in state_dict.items()}, "The checkpoint"
+            )
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+    def _is_logged(self, step: int) -> bool:
+        return step == 0 or (step + 1) % self.trainer.log_every_n_steps == 0
+
+    def _weight(self, term: str) -> float:
+        if self.term_weights and term not in self.term_weights:
+            raise RecipeError(
+                f"The loss term {term!r} has no weight; term_weights names {', '.join(self.term_weights)}. "
+                "Name every term, or none to weigh all of them 1."
+            )
+        return self.term_weights.get(term, 1.0)
+
+    def _weigh(self, terms: LossTerms, counts: Mapping[str, float]) -> Tensor:
+        strange = sorted((set(terms.sums) | set(self.term_weights)) - set(counts))
+        if strange:
+            raise RecipeError(
+                f"The batch announces counts for {', '.join(counts) or 'nothing'}, but the model or term_weights speak of "
+                f"{', '.join(strange)}. Every term needs its count over the optimiser step in `batch.counts`."
+            )
+        if not any(counts.values()):
+            raise RecipeError(
+                f"An optimiser step without a single target (terms {', '.join(counts)}): look at it with the audit."
+            )
+        shares = [self._weight(name) * value / counts[name] for name, value in terms.sums.items() if counts[name]]
+        return sum(shares) if shares else torch.zeros((), device=self.device, requires_grad=True)
+
+
+def _step_counts(batch: Any) -> Mapping[str, float]:
+    counts = batch.get("counts") if isinstance(batch, Mapping) else getattr(batch, "counts", None)
+    if counts is None:
+        raise RecipeError(
+            f"The batch ({type(batch).__name__}) carries no `counts`: expected the number of targets per loss term over the "
+            "whole optimiser step, as the datasets of plait.data put it."
+        )
+    return counts
+
+
+def _compare_counts(held: Mapping[str, float], announced: Mapping[str, float]) -> None:
+    for name, count in held.items():
+        if abs(count - announced[name]) > 1e-6 * max(count, 1.0):
+            raise RecipeError(
+                f"The data announced {announced[name]:g} targets of the term {name!r} for this optimiser step, its micro-batches "
+                f"held {count:g}: the loss would be off by {count / max(announced[name], 1.0):.3f}. Check `accumulate` and "
+                "`num_ranks` of the data, and that the model counts the targets it sums."
+            )

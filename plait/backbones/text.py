@@ -1,0 +1,198 @@
+"""Text tokenizers behind `plait.protocols.TextTokenizer`: one word per id, trained on the data, or a released one.
+
+The word tokenizer is for tiny backbones on a closed vocabulary: it splits at white space and around every punctuation mark, and a
+word that it never saw is an error with the nearest words, never a silent unknown token. Both know text ids only; ids of images
+and the offsets of segments belong to plait.sequence.vocabulary.
+"""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+
+from plait.errors import CheckpointError, VocabularyError
+
+FILE = "tokenizer.json"
+PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
+OPENING = "([{"
+JOINING = "-'’/_"
+
+
+class WordTokenizer:
+    """One id per word, punctuation mark or special string; made by `train_word_level` or `load`.
+
+    Args:
+        tokenizer: a word-level tokenizer of the tokenizers library that holds <pad>, <bos> and <eos>.
+
+    Raises:
+        VocabularyError: one of the three is missing.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        ids = {token: tokenizer.token_to_id(token) for token in (PAD, BOS, EOS)}
+        missing = [token for token, index in ids.items() if index is None]
+        if missing:
+            raise VocabularyError(f"The word tokenizer has no {', '.join(missing)}: make it with train_word_level.")
+        self._tokenizer = tokenizer
+        self.size = tokenizer.get_vocab_size()
+        self.pad_id, self.bos_id, self.eos_id = ids[PAD], ids[BOS], ids[EOS]
+        self._specials = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+        self._words = [tokenizer.id_to_token(index) for index in range(self.size)]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "WordTokenizer":
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: there is no tokenizer.json.
+        """
+        path = Path(folder) / FILE
+        if not path.is_file():
+            raise CheckpointError(f"No word tokenizer at {path}: expected the folder that WordTokenizer.save wrote.")
+        return cls(Tokenizer.from_file(str(path)))
+
+    def save(self, folder: str | Path) -> None:
+        """Write tokenizer.json into the folder."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self._tokenizer.save(str(Path(folder) / FILE))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids without bos and eos; special strings in the text are read as such.
+
+        Raises:
+            VocabularyError: a word outside the vocabulary, named with its nearest neighbours.
+        """
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
+        except Exception as error:  # the library raises a bare Exception that does not name the word
+            unknown = self._unknown_word(text)
+            if unknown is None:
+                raise
+            close = get_close_matches(unknown, self._words, n=3, cutoff=0.5)
+            hint = f"the nearest are {', '.join(map(repr, close))}" if close else "no word is near it"
+            raise VocabularyError(
+                f"Unknown word {unknown!r} in {text!r}: the vocabulary has {self.size} entries and {hint}. "
+                "Reword the text or train the tokenizer on texts that contain the word."
+            ) from error
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Words joined by single spaces, none before punctuation; encoding the result gives the same ids.
+
+        Raises:
+            VocabularyError: an id outside the vocabulary.
+        """
+        pieces: list[str] = []
+        glues = True  # no space before the first piece
+        for index in ids:
+            if not 0 <= index < self.size:
+                raise VocabularyError(f"Id {index} is not a text id: the word tokenizer has ids 0 to {self.size - 1}.")
+            word = self._words[index]
+            is_mark = word not in self._specials and _is_punctuation(word)
+            if not (glues or word.isspace() or (is_mark and word not in OPENING)):
+                pieces.append(" ")
+            pieces.append(word)
+            glues = word.isspace() or (is_mark and word in OPENING + JOINING)
+        return "".join(pieces)
+
+    def _unknown_word(self, text: str) -> str | None:
+        # mask the specials, then ask the library's own splitter
+        for special in sorted(self._specials, key=len, reverse=True):
+            text = text.replace(special, " ")
+        known = set(self._words)
+        words = (word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(text))
+        return next((word for word in words if word not in known), None)
+
+
+def train_word_level(texts: Iterable[str], specials: Sequence[str] = ()) -> WordTokenizer:
+    """A word tokenizer that knows exactly the words of the texts.
+
+    Ids: <pad>, <bos>, <eos>, the specials in the given order, then the words in alphabetical order, so that equal texts give equal
+    ids whatever their order.
+
+    Args:
+        texts: every text that will have to be written.
+        specials: strings that are one id wherever they stand ("<start_of_turn>").
+
+    Raises:
+        VocabularyError: a special is empty, doubled or one of the three that are always there, or the texts hold no word.
+    """
+    specials = [PAD, BOS, EOS, *specials]
+    if len(set(specials)) < len(specials) or not all(specials):
+        raise VocabularyError(f"Specials must be different non-empty strings besides {PAD}, {BOS} and {EOS}, got {specials[3:]}.")
+    tokenizer = Tokenizer(models.WordLevel({special: index for index, special in enumerate(specials)}, unk_token="<unknown>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")]
+    )
+    words: set[str] = set()
+    for text in texts:
+        for special in specials:
+            text = text.replace(special, " ")
+        words.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text))
+    if not words - set(specials):
+        raise VocabularyError("The texts hold no word to train a tokenizer on.")
+    ordered = specials + sorted(words - set(specials))
+    # the unknown token is named but not in the vocabulary: the library then raises instead of writing it
+    tokenizer.model = models.WordLevel({word: index for index, word in enumerate(ordered)}, unk_token="<unknown>")
+    tokenizer.add_special_tokens([AddedToken(special, special=True, normalized=False) for special in specials])
+    return WordTokenizer(tokenizer)
+
+
+class PretrainedTokenizer:
+    """A released tokenizer of transformers.
+
+    Args:
+        name_or_folder: name on the Hub or a local folder.
+        bos: token that begins a document, for tokenizers without one of their own (Qwen).
+        options: handed to transformers (revision, gguf_file, ...).
+
+    Raises:
+        VocabularyError: the tokenizer has no begin or end token, or `bos` is not one of its tokens.
+    """
+
+    def __init__(self, name_or_folder: str | Path, bos: str | None = None, **options: Any) -> None:
+        from transformers import AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(str(name_or_folder), **options)
+        self.size = len(self._tokenizer)
+        self.bos_id = self._id_of("bos", bos or self._tokenizer.bos_token)
+        self.eos_id = self._id_of("eos", self._tokenizer.eos_token)
+        # padding is never attended to and carries no loss: any id will do
+        pad = self._tokenizer.pad_token_id
+        self.pad_id = self.eos_id if pad is None else pad
+
+    def encode(self, text: str) -> list[int]:
+        """Ids without bos and eos."""
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text, special tokens written out.
+
+        Raises:
+            VocabularyError: an id outside the tokenizer, for example of an image.
+        """
+        outside = [index for index in ids if not 0 <= index < self.size]
+        if outside:
+            raise VocabularyError(f"Id {outside[0]} is not a text id: the tokenizer has ids 0 to {self.size - 1}.")
+        return self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the tokenizer's files into the folder."""
+        self._tokenizer.save_pretrained(str(folder))
+
+    def _id_of(self, role: str, token: str | None) -> int:
+        index = self._tokenizer.get_vocab().get(token) if token else None
+        if index is None:
+            found = "none" if token is None else f"{token!r}, which it does not contain"
+            raise VocabularyError(
+                f"The tokenizer {self._tokenizer.name_or_path!r} needs a {role} token but has {found}: "
+                "name one of its tokens (bos=...), for Qwen '<|endoftext|>'."
+            )
+        return index
+
+
+def _is_punctuation(word: str) -> bool:
+    # the rule of the library's splitter: ASCII punctuation (symbols included) and the Unicode classes P
+    return len(word) == 1 and (unicodedata.category(word)[0] == "P" or (word.isascii() and unicodedata.category(word)[0] == "S"))

@@ -1,0 +1,157 @@
+"""`EmojiWorld`, the default data of plait: 12 objects x 5 colours, drawn from real emoji art, one picture per scene.
+
+Everything is computed from two small packages: no download, no files written, no chance in the drawing. The world knows nothing
+of tokenizers, templates or models; see DATA_CARD.md for contents, splits, limits and licences.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from itertools import chain, product
+
+import numpy as np
+from PIL import Image
+
+from plait.data.emoji_world import glyphs as art
+from plait.data.emoji_world.captions import add_article
+from plait.data.emoji_world.glyphs import Glyph, fit_glyph, list_glyphs, open_glyph
+from plait.data.emoji_world.pools import Pools
+from plait.data.emoji_world.questions import NUMBERS, PLACE_PHRASES
+from plait.data.emoji_world.recolour import recolour
+from plait.data.emoji_world.scenes import AREAS, COLOURS, OBJECTS, Scene, draw_scene, list_scenes
+from plait.data.emoji_world.sources import TASKS, Source, open_source
+from plait.data.emoji_world.splits import SPLITS, assign_glyph, assign_scene, check_split
+from plait.errors import DocumentError, RecipeError
+
+
+class EmojiWorld:
+    """Documents and pictures of the world.
+
+    Args:
+        image_size: width and height of every picture in pixels, a multiple of 8.
+        seed: of the documents; splits and pictures do not depend on it.
+    """
+
+    objects = OBJECTS
+    colours = COLOURS
+    splits = SPLITS
+    tasks = TASKS
+
+    def __init__(self, image_size: int = 64, seed: int = 0) -> None:
+        if image_size < 16 or image_size % 8:
+            raise RecipeError(f"EmojiWorld draws pictures whose size is a multiple of 8 and at least 16, not {image_size}.")
+        self.image_size = image_size
+        self.seed = seed
+        self._pools: dict[str, Pools] = {}
+        self._pixels: dict[str, np.ndarray] = {}
+
+    @cached_property
+    def assignment(self) -> dict[Scene, str | None]:
+        """Every scene of the world and its split."""
+        return {scene: assign_scene(scene) for scene in list_scenes()}
+
+    def picture(self, image_id: str) -> Image.Image:
+        """The picture of a scene or glyph.
+
+        Raises:
+            DocumentError: the id names neither.
+        """
+        return Image.fromarray(self._draw(image_id))
+
+    def pixels(self, image_ids: Sequence[str]) -> np.ndarray:
+        """Pictures by their ids; each is drawn once and kept.
+
+        Returns:
+            uint8 (n h w 3).
+        """
+        size = self.image_size
+        return np.stack([self._draw(image_id) for image_id in image_ids]) if len(image_ids) else np.empty((0, size, size, 3), np.uint8)
+
+    def image_ids(self, split: str, subset: str | None = None) -> list[str]:
+        """All distinct pictures that belong to a split: scenes, then glyphs (train and val only). Scenes with one object of seen
+        cells belong to train alone.
+
+        Args:
+            subset: "scenes", "glyphs" or None for both.
+        """
+        check_split(split)
+        if subset not in (None, "scenes", "glyphs"):
+            raise RecipeError(f"EmojiWorld has no subset {subset!r}: expected 'scenes', 'glyphs' or None.")
+        scenes = [] if subset == "glyphs" else [scene.id for scene, own in self.assignment.items() if own == split]
+        return scenes + ([] if subset == "scenes" else [f"glyph/{glyph.code}" for glyph in self.glyphs(split)])
+
+    def glyphs(self, split: str) -> list[Glyph]:
+        """The real glyphs of a split: 19 in 20 for train, the rest for val."""
+        return [glyph for glyph in list_glyphs() if assign_glyph(glyph.code) == split]
+
+    def pools(self, split: str) -> Pools:
+        """The scenes that documents of a split are made of."""
+        check_split(split)
+        if split not in self._pools:
+            self._pools[split] = Pools(split, self.assignment)
+        return self._pools[split]
+
+    def source(self, task: str, split: str, size: int | None = None) -> Source:
+        """The documents of a task: `len(source)` of them, `source[i]` in under 100 microseconds.
+
+        Args:
+            size: None takes DATA_CARD.md's size; outside training at most as many as there are distinct prompts.
+
+        Raises:
+            RecipeError: no such task or split, or fewer distinct documents than asked for.
+        """
+        pools = self.pools(split)
+        return open_source(task, pools, self.glyphs(split) if task == "glyphs" else (), self.seed, size)
+
+    def vocabulary_texts(self, glyphs: bool = True) -> Iterator[str]:
+        """Texts that cover every word of every split, without the content that the splits hold out.
+
+        Args:
+            glyphs: whether the names of the real glyphs are included (some 2,000 words more).
+        """
+        yield from (" ".join(words) for words in (OBJECTS, COLOURS, NUMBERS, PLACE_PHRASES.values()))
+        for task in TASKS:
+            if task != "glyphs":
+                yield from (document.text for document in self.source(task, "train", 500))
+        if glyphs:
+            yield from (add_article(glyph.name) for glyph in list_glyphs())
+
+    def fingerprint(self) -> str:
+        """A hash of all that determines the data: package versions, options, drawings, splits, and the first documents of every task."""
+        facts = {package: version(package) for package in art.PACKAGES}
+        facts |= {"image_size": self.image_size, "seed": self.seed, "glyphs": [glyph.code for glyph in list_glyphs()]}
+        facts["splits"] = [[scene.id, own] for scene, own in self.assignment.items()]
+        first = chain.from_iterable((self.source(task, "train", 8)[number] for number in range(8)) for task in TASKS)
+        facts["documents"] = [document.to_json() for document in first]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        for key in sorted(self.sprites):
+            digest.update(self.sprites[key].tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def sprites(self) -> dict[tuple[str, str, bool], np.ndarray]:
+        """(colour, object, is large) -> uint8 picture of a slot area."""
+        unit = self.image_size // 8
+        sprites = {}
+        for name in OBJECTS:
+            glyph = open_glyph(art.OBJECT_CODES[name])
+            for colour, is_large in product(COLOURS, (False, True)):
+                area = unit * AREAS["centre" if is_large else "left"][2]
+                sprites[colour, name, is_large] = fit_glyph(recolour(glyph, name, colour), area, margin=max(1, unit // 8))
+        return sprites
+
+    def _draw(self, image_id: str) -> np.ndarray:
+        if image_id not in self._pixels:
+            kind, _, body = image_id.partition("/")
+            if kind == "scene":
+                drawn = draw_scene(Scene.from_id(image_id), self.sprites, self.image_size)
+            elif kind == "glyph":
+                drawn = fit_glyph(open_glyph(body), self.image_size, margin=self.image_size // 32)
+            else:
+                raise DocumentError(f"{image_id!r} names no picture of EmojiWorld: expected 'scene/...' or 'glyph/...'.")
+            self._pixels[image_id] = drawn
+        return self._pixels[image_id]
+
+

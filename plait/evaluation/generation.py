@@ -1,0 +1,58 @@
+"""Text to image: does the picture show what the caption says? The oracle of the world is the judge.
+
+One caption, one sample. The headline score asks for everything at once (objects, each in its colour, each in its place); the others
+say which part is missing, and `unrecognisable` is the share of pictures in which the judge recognises nothing at all. One object and
+two objects are different figures: the first is recall of single cells, the second is composition.
+"""
+
+from collections.abc import Sequence
+
+from plait.data.emoji_world.scenes import Scene
+from plait.evaluation.bench import Bench, describe_policies
+from plait.evaluation.blind import BlindAnswers
+from plait.evaluation.figures import Figure, Record, summarise
+from plait.evaluation.scoring import compare_scenes, describe_things
+
+NAMES = {1: "one_object", 2: "two_objects"}
+
+
+def judge_generation(bench: Bench, blind: BlindAnswers, split: str, num_things: int) -> tuple[dict[str, Figure], list[Record]]:
+    """Draw the captions of a split's scenes with so many things.
+
+    Returns:
+        figures `<split>/one_object` or `<split>/two_objects` with `_objects`, `_colours`, `_places`, `_relation`,
+        `_unrecognisable`, and the records behind them.
+    """
+    key = f"{split}/{NAMES[num_things]}"
+    documents = bench.take(
+        (d for d in bench.world.source("scenes", split) if len(d.meta["scene"]["objects"]) == num_things),
+        name=lambda document: document.text,
+    )
+    records = draw_captions(bench, key, documents)
+    expected = [Scene.from_json(document.meta["scene"]) for document in documents]
+    return summarise(key, records, blind.score(expected), describe_policies(bench.policies)), records
+
+
+def draw_captions(bench: Bench, key: str, documents: Sequence) -> list[Record]:
+    """One picture per pair document, judged against its scene."""
+    prompts = [bench.model.template.draw_prompt(document.text) for document in documents]
+    completions = bench.complete(key, prompts)
+    pictures = bench.illustrate(completions)
+    seen = bench.see([shown[-1] for shown in pictures])
+    records = []
+    for document, completion, shown, things in zip(documents, completions, pictures, seen, strict=True):
+        scene = Scene.from_json(document.meta["scene"])
+        scores = {**compare_scenes(things, scene), "unrecognisable": float(not things)}
+        records.append(
+            Record(
+                key,
+                completion.document,
+                shown,
+                scores,
+                expected=document.text,
+                found=describe_things(things),
+                cluster=document.text,
+                seed=completion.seed,
+            )
+        )
+    return records

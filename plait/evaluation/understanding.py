@@ -1,0 +1,148 @@
+"""Reading pictures: captions and questions.
+
+A caption is right if the closed grammar of the world reads exactly the scene from it; wording does not matter, articles do. An
+answer is right if it is the answer's text. Questions are reported by type, because a type is won or lost as a whole and a mean over
+types hides it; for each, `majority` is the best constant answer on the very items, and `question_only` answers each question as
+training most often did, without looking.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from plait.data.emoji_world.captions import describe, parse
+from plait.data.emoji_world.scenes import Scene
+from plait.document import Document
+from plait.evaluation.bench import Bench, describe_policies
+from plait.evaluation.blind import BlindAnswers
+from plait.evaluation.figures import MAIN, Figure, Record, Scores, summarise
+from plait.evaluation.scoring import compare_scenes
+from plait.evaluation.statistics import bootstrap_mean
+
+CAPTION_TOKENS = 40
+ANSWER_TOKENS = 12
+
+
+def judge_captions(bench: Bench, blind: BlindAnswers, split: str, task: str) -> tuple[dict[str, Figure], list[Record]]:
+    """Caption the pictures of a split.
+
+    Args:
+        task: "two_objects", reported as `<split>/captions`, or "one_object", reported as `<split>/captions_one_object`.
+
+    Returns:
+        figures with `_objects`, `_colours`, `_places`, `_relation` and `_ungrammatical` (no caption of the grammar at all).
+    """
+    key = f"{split}/captions" if task == "two_objects" else f"{split}/captions_{task}"
+    documents = bench.take(bench.world.source(task, split), name=lambda document: document.images[0].image_id)
+    scenes = [Scene.from_json(document.meta["scene"]) for document in documents]
+    prompts = [bench.model.template.caption_prompt(bench.show(scene.id)) for scene in scenes]
+    completions = bench.complete(key, prompts, max_tokens=CAPTION_TOKENS)
+    records = []
+    for scene, completion, shown in zip(scenes, completions, bench.illustrate(completions), strict=True):
+        caption = bench.model.template.answer(completion.text)
+        read = parse(caption)
+        scores = {**compare_scenes(read.things if read else (), scene), "ungrammatical": float(read is None)}
+        records.append(
+            Record(key, completion.document, shown, scores, describe(scene), caption, scene.id, completion.seed)
+        )
+    nearest = blind.nearest_by_picture(scenes, bench.world.pixels)
+    return summarise(key, records, blind.score(scenes, nearest=nearest), describe_policies(bench.policies)), records
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question about one picture."""
+
+    kind: str
+    image_id: str
+    text: str
+    answer: str
+
+
+def list_questions(document: Document) -> list[Question]:
+    """The questions of a vqa document."""
+    image, *turns = document.spans
+    pairs = zip(document.meta["types"], turns[::2], turns[1::2], strict=True)
+    return [Question(kind, image.image_id, question.text, answer.text) for kind, question, answer in pairs]
+
+
+def judge_questions(bench: Bench, split: str, num_training: int = 4000) -> tuple[dict[str, Figure], list[Record]]:
+    """Ask `n` different questions of every type.
+
+    Args:
+        num_training: documents of the training split from which `question_only` learns.
+
+    Returns:
+        figures `<split>/vqa` (mean over types) and `<split>/vqa_<type>`.
+    """
+    questions = _take_questions(bench, split)
+    prompts = [bench.model.template.question_prompt(bench.show(item.image_id), item.text) for item in questions]
+    completions = bench.complete(f"{split}/vqa", prompts, max_tokens=ANSWER_TOKENS)
+    records = []
+    for item, completion, shown in zip(questions, completions, bench.illustrate(completions), strict=True):
+        answer = bench.model.template.answer(completion.text)
+        scores = {MAIN: float(answer == item.answer)}
+        key = f"{split}/vqa_{item.kind}"
+        records.append(
+            Record(key, completion.document, shown, scores, item.answer, answer, item.image_id, completion.seed)
+        )
+    training = bench.world.source("vqa", "train")
+    counted = _count_answers(training[index] for index in range(min(num_training, len(training))))
+    figures: dict[str, Figure] = {}
+    policy = describe_policies(bench.policies)
+    kinds = list(dict.fromkeys(item.kind for item in questions))
+    for kind in kinds:
+        members = [index for index, item in enumerate(questions) if item.kind == kind]
+        blind = _answer_blindly([questions[index] for index in members], counted)
+        figures |= summarise(f"{split}/vqa_{kind}", [records[index] for index in members], blind, policy)
+    return {f"{split}/vqa": _average(figures, records, policy), **figures}, records
+
+
+def _take_questions(bench: Bench, split: str) -> list[Question]:
+    """The first `n` different questions of every type, sorted by type."""
+    chosen: dict[str, dict[Question, None]] = {}
+    for document in bench.world.source("vqa", split):
+        for question in list_questions(document):
+            of_kind = chosen.setdefault(question.kind, {})
+            if len(of_kind) < bench.n:
+                of_kind.setdefault(question)
+    return [question for kind in sorted(chosen) for question in chosen[kind]]
+
+
+Counted = dict[str, Counter]
+"""question text, and question type, -> how often training gave each answer"""
+
+
+def _count_answers(documents) -> Counted:
+    counted: Counted = {}
+    for document in documents:
+        for question in list_questions(document):
+            for name in (question.text, question.kind):
+                counted.setdefault(name, Counter())[question.answer] += 1
+    return counted
+
+
+def _answer_blindly(questions: Sequence[Question], counted: Counted) -> dict[str, list[Scores]]:
+    answers = Counter(question.answer for question in questions)
+    majority = answers.most_common(1)[0][0]
+
+    def guess(question: Question) -> str | None:
+        known = counted.get(question.text) or counted.get(question.kind)
+        return known.most_common(1)[0][0] if known else None
+
+    return {
+        "chance": [{MAIN: 1 / len(answers)} for _ in questions],
+        "majority": [{MAIN: float(question.answer == majority)} for question in questions],
+        "question_only": [{MAIN: float(question.answer == guess(question))} for question in questions],
+    }
+
+
+def _average(figures: dict[str, Figure], records: Sequence[Record], policy: str) -> Figure:
+    """The mean over types, each type weighing the same; pictures are resampled whole, over all types at once."""
+    weights = {key: len(records) / (len(figures) * figure.n) for key, figure in figures.items()}
+    interval = bootstrap_mean(
+        [weights[record.key] * record.scores[MAIN] for record in records], [record.cluster for record in records]
+    )
+    names = next(iter(figures.values())).baselines
+    baselines = {name: sum(f.baselines[name] for f in figures.values()) / len(figures) for name in names}
+    return Figure(interval.value, interval.low, min(interval.high, 1.0), interval.n, baselines, policy)
