@@ -70,6 +70,11 @@ class DataModule(lightning.LightningDataModule):
         self.train, self.validation = train, validation
         self.num_workers, self.pin_memory = num_workers, pin_memory
 
+    def setup(self, stage: str) -> None:
+        """Switch validation off where there is nothing to validate on (Lightning warns of a loader that is empty or missing)."""
+        if self.validation is None:
+            self.trainer.limit_val_batches = 0
+
     def train_dataloader(self) -> DataLoader:
         """Batches of this rank from where training stands.
 
@@ -80,10 +85,8 @@ class DataModule(lightning.LightningDataModule):
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         return self._loader(self.train, BatchOrder(len(self.train), lambda: progress.current.processed))
 
-    def val_dataloader(self) -> DataLoader | list:
+    def val_dataloader(self) -> DataLoader:
         """All validation batches, shared out to ranks; a remainder that no rank can take is named in the log."""
-        if self.validation is None:
-            return []
         size, ranks = len(self.validation), self.trainer.world_size
         if getattr(self.validation, "num_ranks", 1) == ranks:
             return self._loader(self.validation, BatchOrder(size, lambda: 0))
@@ -101,15 +104,7 @@ class DataModule(lightning.LightningDataModule):
     def fingerprint(self) -> dict[str, Any]:
         """What the data says of itself (for the passport)."""
         named = {"train": self.train, "validation": self.validation}
-        return {
-            name: {
-                "class": type(dataset).__name__,
-                "batches": len(dataset),
-                "fingerprint": getattr(dataset, "fingerprint", None),
-            }
-            for name, dataset in named.items()
-            if dataset is not None
-        }
+        return {name: _describe(dataset) for name, dataset in named.items() if dataset is not None}
 
     def _loader(self, dataset: Dataset, order: BatchOrder) -> BatchLoader:
         return BatchLoader(
@@ -128,11 +123,17 @@ class DataModule(lightning.LightningDataModule):
         found = {name: getattr(self.train, name, 0 if name == "rank" else 1) for name in expected}
         if found != expected:
             raise RecipeError(
-                f"The training data was built for {_spell(found)}, the Trainer runs with {_spell(expected)}: the counts of targets "
-                "per optimiser step would be wrong. Build the dataset with the numbers of the Trainer."
+                f"The training data was built for {_spell(found)}, the Trainer runs with {_spell(expected)}: the counts "
+                "of targets per optimiser step would be wrong. Build the dataset with the numbers of the Trainer."
             )
         if trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
             raise RecipeError("Ranks are served by batch number here: set Trainer(use_distributed_sampler=False).")
+
+
+def _describe(dataset: Dataset) -> dict[str, Any]:
+    fingerprint = getattr(dataset, "fingerprint", None)
+    fingerprint = fingerprint() if callable(fingerprint) else fingerprint
+    return {"class": type(dataset).__name__, "batches": len(dataset), "fingerprint": fingerprint}
 
 
 def _spell(numbers: dict[str, int]) -> str:

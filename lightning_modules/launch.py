@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -19,13 +20,15 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lightning_modules.checkpoint_io import FolderCheckpointIO
 from lightning_modules.instantiate import Assembly
 from plait.checkpoints import load_weights, read_manifest
 from plait.errors import CheckpointError, PlaitError, RecipeError
 
 JOB_FILE, CONFIG_FILE = "job.json", "config.yaml"
-UNHASHED = ("paths", "logger", "callbacks", "checkpoint", "group", "tags", "base_command")
-"""Keys that do not change what is computed. Of a base its weights count, not where they lie."""
+UNHASHED = ("paths", "logger", "callbacks", "checkpoint", "group", "name", "tags", "config", "parents", "overrides")
+MENTION = re.compile(r"[{:]([A-Za-z_]\w*)")
+"""The first word of a reference: of ${model}, ${paths.folder}, ${part_of:model.builder}, ${budget.${job_type}.max_steps}."""
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,8 @@ def run_command(config: DictConfig) -> Any:
     Returns:
         The metric named by `optimized_metric`, for hyperparameter searches; otherwise nothing.
     """
+    # Lightning advertises there; what a person needs to know comes from the ledger and the log of the job
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     try:
         result = launch(config)
     except PlaitError as error:
@@ -69,6 +74,7 @@ def launch(config: DictConfig, **facts: Any) -> Any:
     try:
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         parents = load_bases(config, assembly)
+        assembly.objects |= {"facts.parents": parents, "facts.config": resolve(config)}
         result = assembly.build("job")
     except BaseException as error:
         is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
@@ -89,6 +95,8 @@ def fit(
     loggers: Mapping[str, Any],
     folder: str,
     checkpoint: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    parents: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
     """Train a stage; the job of `plait-train`.
 
@@ -96,12 +104,20 @@ def fit(
         trainer: a partial `lightning.pytorch.Trainer`; it receives callbacks and loggers here.
         folder: of the run.
         checkpoint: what to resume from: None, "last" (of this folder), or a checkpoint folder.
+        config: the resolved config, for the manifest of checkpoints.
+        parents: part -> identity of the base it started from, likewise.
 
     Returns:
         The metrics of the last step.
     """
     path = str(last_checkpoint(folder)) if checkpoint == "last" else checkpoint
-    engine = trainer(callbacks=list(callbacks.values()), logger=list(loggers.values()), default_root_dir=folder)
+    lineage = [{"part": part, "identity": identity} for part, identity in (parents or {}).items()]
+    engine = trainer(
+        callbacks=list(callbacks.values()),
+        logger=list(loggers.values()),
+        plugins=[FolderCheckpointIO(config=config, parents=lineage)],
+        default_root_dir=folder,
+    )
     exit_code = 1
     try:
         engine.fit(stage, datamodule=data, ckpt_path=path)
@@ -164,7 +180,7 @@ def load_bases(config: DictConfig, assembly: Assembly) -> dict[str, str]:
 
 
 def adopt_run(config: DictConfig) -> None:
-    """Where a config names a `run`, take every node that it lacks (model, world, ...) from the config of that run, and its weights.
+    """Where a config names a `run`, take the nodes that it lacks (model, world, ...) from that run's config, and its weights.
 
     Raises:
         RecipeError: there is no run in that folder, or it has not finished.
@@ -200,13 +216,29 @@ def settle_folder(config: DictConfig) -> Path:
 
 
 def config_hash(config: DictConfig) -> str:
-    """sha256 of what the resolved config computes: where it is written and how it is watched do not count."""
-    plain = OmegaConf.to_container(config, resolve=True)
-    counted = {key: value for key, value in plain.items() if key not in UNHASHED}
-    if plain.get("run"):
-        counted["run"] = _identity(plain["run"])
-    counted["base"] = {part: _identity(where) for part, where in plain["base"].items()}
-    return hashlib.sha256(json.dumps(counted, sort_keys=True, default=str).encode()).hexdigest()
+    """sha256 of what a job computes: its resolved config without `UNHASHED`, and the weights that it starts from."""
+    counted = {name: value for name, value in resolve(config).items() if name not in UNHASHED}
+    counted["job"] = {key: value for key, value in counted["job"].items() if key not in (*UNHASHED, "folder", "loggers")}
+    counted["base"] = {part: _identity(where) for part, where in OmegaConf.to_container(config.base).items()}
+    counted["run"] = _identity(config.get("run"))
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """The nodes that the job of a config refers to, directly or through others, with every reference written out."""
+    raw = OmegaConf.to_container(config, resolve=False)
+    names, found = {name for name in ("name", "tags", "seed", "base") if name in raw}, {"job"}
+    while found:
+        names |= found
+        mentioned = MENTION.findall(json.dumps([raw[name] for name in found]))
+        found = {name for name in mentioned if name in raw} - names
+    return {name: _plain(config, name) for name in sorted(names - {"facts"})}
+
+
+def _plain(config: DictConfig, name: str) -> Any:
+    if name == "base":  # a base that is missing is reported in its own words
+        return OmegaConf.to_container(config.base)
+    return OmegaConf.to_container(config[name], resolve=True) if OmegaConf.is_config(config[name]) else config[name]
 
 
 def _identity(base: str | None) -> str | None:

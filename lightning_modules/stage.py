@@ -113,8 +113,9 @@ class Stage(lightning.LightningModule):
         accumulate, batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
         if batches % accumulate and self.trainer.max_steps * accumulate > batches:
             raise RecipeError(
-                f"An epoch of {batches} micro-batches does not divide into optimiser steps of {accumulate}: its last step would "
-                f"be divided by counts that it does not hold. Make it {batches - batches % accumulate} (limit_train_batches)."
+                f"An epoch of {batches} micro-batches does not divide into optimiser steps of {accumulate}: its last step "
+                "would be divided by counts that it does not hold. Next: limit_train_batches="
+                f"{batches - batches % accumulate}, or more batches."
             )
         alive = {item.part for item in self.planned if item.is_trainable}
         for part, module in self.model.parts.items():
@@ -125,6 +126,9 @@ class Stage(lightning.LightningModule):
             if len(states) == self.trainer.world_size:  # with another number of ranks there is no run to continue bit by bit
                 restore_random_state(states[rank])
             self._random_states = None
+            for logger in self.loggers:
+                if hasattr(logger, "resume_from"):
+                    logger.resume_from(self.global_step)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Note the gradient norm of steps that are logged, before clipping."""
@@ -192,7 +196,7 @@ def _compare_counts(held: Mapping[str, float], announced: Mapping[str, float]) -
     for name, count in held.items():
         if abs(count - announced[name]) > 1e-6 * max(count, 1.0):
             raise RecipeError(
-                f"The data announced {announced[name]:g} targets of the term {name!r} for this optimiser step, its micro-batches "
-                f"held {count:g}: the loss would be off by {count / max(announced[name], 1.0):.3f}. Check `accumulate` and "
-                "`num_ranks` of the data, and that the model counts the targets it sums."
+                f"The data announced {announced[name]:g} targets of the term {name!r} for this optimiser step, its "
+                f"micro-batches held {count:g}: its loss would be {count / max(announced[name], 1.0):.3f} times what it is. "
+                "Check `accumulate` and `num_ranks` of the data, and that the model counts the targets it sums."
             )

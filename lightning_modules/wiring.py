@@ -2,31 +2,37 @@
 tokenizer and a world). Anything that decides or computes belongs in the library; anything that trains belongs in a stage.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from plait.backbones.text import WordTokenizer, train_word_level
 from plait.document import Document
-from plait.errors import RecipeError
+from plait.errors import CheckpointError
 from plait.images import to_tensor
 from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
 
 Codes = Callable[[str], tuple[np.ndarray, ...]]
+MARKED = re.compile(r"<\w+>")
+"""How a wording writes strings that are one id: <start_of_turn>."""
 
 
-def train_text_tokenizer(*, world: Any, template: Any, has_glyphs: bool = False) -> WordTokenizer:
+def train_text_tokenizer(*, world: Any, template: Any, has_glyphs: bool = True) -> WordTokenizer:
     """A word tokenizer that knows every word of a world and of the wording of a system.
 
     Args:
-        has_glyphs: whether the names of the real glyphs are among the words.
+        has_glyphs: whether the names of the real glyphs are among the words (some 2,000 more).
     """
-    texts = chain(world.vocabulary_texts(glyphs=has_glyphs), template.texts())
-    return train_word_level(texts, template.specials)
+    wording = list(template.texts())
+    specials = sorted({marked for text in wording for marked in MARKED.findall(text)})
+    return train_word_level(chain(world.vocabulary_texts(glyphs=has_glyphs), wording), specials)
 
 
 def open_sources(*, world: Any, tasks: Sequence[str], split: str = "train") -> Mapping[str, Sequence[Document]]:
@@ -34,13 +40,80 @@ def open_sources(*, world: Any, tasks: Sequence[str], split: str = "train") -> M
     return {task: world.source(task, split) for task in tasks}
 
 
+def open_pools(
+    *, world: Any, subsets: Sequence[str] = ("scenes", "glyphs"), split: str = "train"
+) -> Mapping[str, Sequence[str]]:
+    """subset -> the image ids of one split."""
+    return {subset: world.image_ids(split, subset) for subset in subsets}
+
+
 def open_codes(*, folder: str | None, vision_tokenizer: nn.Module, world: Any) -> Codes:
-    """Codes of a world's pictures: read from a cache, or encoded when asked for (and kept) where there is none.
+    """Codes of a world's pictures: read from a cache, or encoded when they are asked for where there is none.
 
     Raises:
         CheckpointError: the cache was made by another tokenizer or from other data.
     """
-    if folder is not None:
-        cache = CodeCache(folder, hash_tokenizer(vision_tokenizer), world.fingerprint())
-        return cache.__getitem__
-    return LiveCodes(vision_tokenizer, world)
+    if folder is None:
+        return LiveCodes(vision_tokenizer, world)
+    return CodeCache(folder, hash_tokenizer(vision_tokenizer), world.fingerprint()).__getitem__
+
+
+class LiveCodes:
+    """Codes of pictures, each encoded when it is first asked for.
+
+    Args:
+        vision_tokenizer: a module; used in evaluation mode.
+        world: draws a picture by its id.
+    """
+
+    def __init__(self, vision_tokenizer: nn.Module, world: Any) -> None:
+        self.vision_tokenizer, self.world = vision_tokenizer.eval(), world
+        self._known: dict[str, tuple[np.ndarray, ...]] = {}
+
+    @torch.inference_mode()
+    def __call__(self, image_id: str) -> tuple[np.ndarray, ...]:
+        """One grid (gh, gw) per level."""
+        if image_id not in self._known:
+            levels = self.vision_tokenizer.encode(to_tensor([self.world.picture(image_id)]))
+            self._known[image_id] = tuple(level[0].cpu().numpy() for level in levels)
+        return self._known[image_id]
+
+
+def encode_world(
+    *, vision_tokenizer: nn.Module, world: Any, folder: str, splits: Sequence[str], batch_size: int = 256
+) -> dict[str, int]:
+    """Write the codes of every picture of some splits; the job of `plait-encode`. A cache that is whole and made by the same
+    tokenizer from the same data is kept.
+
+    Returns:
+        How many pictures the cache holds, and how many of them were encoded now.
+    """
+    fingerprint = world.fingerprint()
+    try:
+        return {"pictures": len(CodeCache(folder, hash_tokenizer(vision_tokenizer), fingerprint)), "encoded": 0}
+    except CheckpointError:
+        ids = list(dict.fromkeys(name for split in splits for name in world.image_ids(split)))
+    with progress("encoding pictures", len(ids)) as report:
+        cache = write_codes(
+            folder,
+            vision_tokenizer,
+            ids,
+            lambda names: to_tensor([world.picture(name) for name in names]),
+            batch_size=batch_size,
+            data_fingerprint=fingerprint,
+            overwrite=True,
+            report=report,
+        )
+    return {"pictures": len(cache), "encoded": len(ids)}
+
+
+def count_batches(*, max_steps: int, accumulate: int = 1) -> int:
+    """Micro-batches of a stage: its epoch is the whole of it."""
+    return max_steps * accumulate
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar; yields what must be called with (done, total)."""
+    with tqdm(total=total, desc=title, disable=None) as bar:
+        yield lambda done, _: bar.update(done - bar.n)

@@ -5,8 +5,8 @@
     state.json          the rest of the training state, with references into state.safetensors
     manifest.json       format, class, config, parents, aliases of tied tensors, sha256 of each file; written last
 
-It does not know what a model is beyond its state dict, nor what a training state means. Atomic: everything is written beside the
-target, flushed to disk and exchanged with it in one rename (MEASURED: `torch.save` under kill -9 left 10 of 10 unreadable).
+It does not know what a model is beyond its state dict, nor what a training state means. A folder is built beside its target,
+flushed to disk and exchanged with it in one rename (`torch.save` under kill -9 left 10 of 10 files unreadable).
 """
 
 import hashlib
@@ -160,7 +160,7 @@ def load_weights(module: nn.Module, folder: Path | str, *, is_strict: bool = Tru
         verify: compare hashes.
 
     Raises:
-        CheckpointError: names or shapes differ (all of them are counted, the first are named), or values of tied tensors differ.
+        CheckpointError: names, shapes or values of tied tensors differ (all are counted, the first are named).
     """
     checkpoint = read_checkpoint(folder, verify=verify)
     assign_weights(module, checkpoint.weights, str(folder), is_strict=is_strict)

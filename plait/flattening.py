@@ -1,8 +1,8 @@
 """Nested training state <-> plain JSON and a flat dict of tensors, exactly and without pickle.
 
 Written as themselves: None, bool, int, str, finite floats and lists. Everything else becomes a one-key object: tensors and
-arrays refer to an entry of the tensor dict, tuples, mappings with keys that are not strings, infinities and bytes are spelled
-out. A type that is not listed here is refused by name and place, not guessed.
+arrays refer to an entry of the tensor dict, tuples, mappings with keys that are not strings and infinities are spelled out. A
+type that is not listed here is refused by name and place, not guessed.
 """
 
 import math
@@ -28,16 +28,20 @@ def flatten_state(state: Any) -> tuple[Any, dict[str, Tensor]]:
 
 
 def restore_state(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The nested state that `flatten_state` was given (mappings come back as dicts)."""
+    """The nested state that `flatten_state` was given (mappings come back as dicts, paths as strings).
+
+    Raises:
+        CheckpointError: an entry of unknown kind, or a reference to a tensor that is not there.
+    """
     if isinstance(tree, list):
         return [restore_state(item, tensors) for item in tree]
     if not isinstance(tree, dict):
         return tree
     ((kind, value),) = tree.items()
-    if kind == "tensor":
-        return tensors[value]
-    if kind == "array":
-        return tensors[value].numpy()
+    if kind in ("tensor", "array"):
+        if value not in tensors:
+            raise CheckpointError(f"The training state refers to the tensor {value!r}, which its file does not hold.")
+        return tensors[value] if kind == "tensor" else tensors[value].numpy()
     if kind == "dict":
         return {key: restore_state(item, tensors) for key, item in value.items()}
     if kind == "pairs":
@@ -48,14 +52,14 @@ def restore_state(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
         return float(value)
     if kind == "dtype":
         return getattr(torch, value)
-    raise CheckpointError(f"The training state holds an entry of unknown kind {kind!r}: it was written by a newer version.")
+    raise CheckpointError(f"The training state holds an entry of unknown kind {kind!r}: a newer version wrote it.")
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    if value is None or isinstance(value, bool | str):
-        return value
     if isinstance(value, np.generic):
         value = value.item()
+    if value is None or isinstance(value, bool | str):
+        return value
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
@@ -74,13 +78,14 @@ def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, tuple):
         return {"tuple": [_flatten(item, _below(path, index), tensors) for index, item in enumerate(value)]}
     if isinstance(value, Mapping):
-        if all(isinstance(key, str) for key in value):
-            return {"dict": {key: _flatten(item, _below(path, key), tensors) for key, item in value.items()}}
-        pairs = [(key, _flatten(item, _below(path, key), tensors)) for key, item in value.items()]
-        return {"pairs": [[_flatten(key, _below(path, "key"), {}), item] for key, item in pairs]}
+        items = [(key, _flatten(item, _below(path, key), tensors)) for key, item in value.items()]
+        if all(isinstance(key, str) for key, _ in items):
+            return {"dict": dict(items)}
+        return {"pairs": [[_flatten(key, _below(path, "key"), tensors), item] for key, item in items]}
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
     raise CheckpointError(
-        f"The training state holds a {type(value).__module__}.{type(value).__qualname__} at {path or 'its root'!r}, which cannot be "
-        "written without pickle. Turn it into tensors, numbers, strings, lists or dicts in the `state_dict` that yields it."
+        f"The training state holds a {kind} at {path or 'its root'!r}, which cannot be written without pickle. "
+        "Turn it into tensors, numbers, strings, lists or dicts where it is made."
     )
 
 

@@ -3,8 +3,8 @@
 A model offers `.parts: dict[str, nn.Module]`; the full name of a parameter is "<part>.<name inside the part>". A pattern (shell
 style, `fnmatch`) meets a part by the part's name and a single tensor by its full name. The plan never looks at what a part is,
 and it does not know the base learning rate: groups carry multipliers, `scale_groups` applies them to a built optimiser.
-Every published recipe of the house states its frozen set in prose; here it is data, and a pattern that meets nothing is an error.
-What was planned is written down and proven by plait/ledger.py.
+Published recipes state their frozen set in prose; here it is data, and a pattern that meets nothing is an error. What was
+planned is written down and proven by plait/ledger.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from plait.errors import RecipeError
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """One parameter with what the plan says about it; `decays` is false where the weight decay multiplier is 0."""
+    """One parameter with what the plan says about it (rates as multipliers of the base)."""
 
     part: str
     name: str
@@ -142,7 +142,7 @@ def named_part_parameters(model: nn.Module) -> Iterator[tuple[str, str, nn.Param
 
 
 def scale_groups(optimizer: Optimizer) -> Optimizer:
-    """Multiply the base rates that an optimiser gave its groups by the multipliers of the plan (call once, before a schedule)."""
+    """Multiply the base rates of a fresh optimiser by the multipliers of the plan (once, before a schedule)."""
     for group in optimizer.param_groups:
         group["lr"] *= group.get("learning_rate_multiplier", 1.0)
         if "weight_decay" in group:

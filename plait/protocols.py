@@ -27,7 +27,7 @@ class Layout:
 
     positions: Int[Tensor, "b s"]
     documents: Int[Tensor, "b s"]
-    groups: tuple[Int[Tensor, "n l"], ...] = ()
+    groups: tuple[Int[Tensor, "_ _"], ...] = ()
 
     def to(self, device: torch.device | str) -> "Layout":
         """The same layout on another device."""
@@ -51,6 +51,7 @@ class LossTerms:
     metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
+@runtime_checkable
 class TextTokenizer(Protocol):
     """Text <-> ids of the text segment. Specials that the tokenizer already has are read literally in text."""
 
@@ -88,6 +89,7 @@ class VisionTokenizer(Protocol):
         """Training loss on a batch {"images": (b 3 h w) in [-1, 1], "counts": {term: count over the optimiser step}}."""
 
 
+@runtime_checkable
 class ImageDecoder(Protocol):
     """Codes or conditions -> pixels."""
 
@@ -95,6 +97,7 @@ class ImageDecoder(Protocol):
         """Images in [-1, 1]."""
 
 
+@runtime_checkable
 class Rows(Protocol):
     """The rows of one vocabulary segment: how its tokens enter the backbone and how they are scored under the one softmax."""
 
@@ -117,6 +120,7 @@ class Rows(Protocol):
         """(log-sum-exp over the segment, logit of the target); targets < 0 lie in another segment and their logit is ignored."""
 
 
+@runtime_checkable
 class Cache(Protocol):
     """Keys and values with one write position per row."""
 
@@ -131,6 +135,7 @@ class Cache(Protocol):
         """Forget these rows (their write position returns to 0)."""
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """Embeddings in, hidden states out (after the final norm)."""
 
@@ -149,6 +154,7 @@ Noise = Callable[[Float[Tensor, "n v"], Int[Tensor, "n"]], Int[Tensor, "n"]]
 """(probabilities, indices of the samples they belong to) -> drawn ids. Randomness is an input of sampling."""
 
 
+@runtime_checkable
 class Policy(Protocol):
     """How the next token is drawn from logits."""
 
@@ -165,6 +171,7 @@ class Policy(Protocol):
         """Draw one local id per row among the given logits (already restricted to what is legal; -inf is impossible)."""
 
 
+@runtime_checkable
 class Template(Protocol):
     """The wording of a system: documents of the data -> documents in the system's own format."""
 
@@ -175,6 +182,7 @@ class Template(Protocol):
         """The document that the guidance branch of picture `image_index` reads up to and including its hole; None: no guidance."""
 
 
+@runtime_checkable
 class PromptTemplate(Protocol):
     """How a system is asked. A prompt is a document that is complete up to the point where the model takes over: a last hole is
     drawn, and after the last span the model writes on until it ends the document. Nothing in a prompt carries loss."""
@@ -198,6 +206,7 @@ class PromptTemplate(Protocol):
         """Text that the model wrote, without the markers of the wording."""
 
 
+@runtime_checkable
 class UnifiedModel(Protocol):
     """What evaluation, alignment and rendering know of a system."""
 

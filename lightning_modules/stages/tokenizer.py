@@ -1,4 +1,4 @@
-"""Training a vision tokenizer: the model is a VisionTokenizer, its terms are errors of pixels and codes, not cross entropies."""
+"""Training a vision tokenizer: the model is a VisionTokenizer, its terms are errors of pixels and codes, so not in nats."""
 
 from typing import ClassVar
 

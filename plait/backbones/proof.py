@@ -48,14 +48,14 @@ def prove(config: PreTrainedConfig) -> None:
     stateful = set(getattr(text, "layer_types", None) or ()) - STATELESS
     if stateful:
         raise RecipeError(
-            f"The backbone {config.model_type!r} is not supported: it has layers of kind {', '.join(sorted(stateful))}, which see more "
-            "or less than the tokens of their own document. Expected full_attention and sliding_attention only."
+            f"The backbone {config.model_type!r} is not supported: it has layers of kind {', '.join(sorted(stateful))}, which "
+            "cannot be packed per document or cached per row. Expected full_attention and sliding_attention only."
         )
     rope = (getattr(text, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope in TIED_TO_NEIGHBOURS:
         raise RecipeError(
-            f"The backbone {config.model_type!r} uses {rope!r} rotary positions, whose frequencies depend on the longest sequence of "
-            "the call: a packed document would depend on its neighbours. Expected a fixed kind (default, linear, llama3, yarn)."
+            f"The backbone {config.model_type!r} uses {rope!r} rotary positions, whose frequencies depend on the longest "
+            "sequence of the call: a packed document would depend on its neighbours. Expected default, linear, llama3 or yarn."
         )
     _prove(json.dumps(_shrink(config), sort_keys=True, default=str))
 
@@ -98,7 +98,7 @@ def _shrink(config: PreTrainedConfig) -> dict:
         small["num_key_value_heads"] = 2 if grouped else SMALL["num_attention_heads"]
     if settings.get("sliding_window") is not None:
         small["sliding_window"] = WINDOW
-    ids = {key: None for key in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    ids = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"))
     return settings | small | ids | {"vocab_size": TOKENS, "model_type": text.model_type}
 
 
@@ -150,9 +150,7 @@ def _run_packed(decoder: nn.Module, table: nn.Module, documents: list[Tensor]) -
         groups.setdefault(length, []).append(torch.arange(start, start + length))
     owners = torch.arange(len(LENGTHS)).repeat_interleave(torch.tensor(LENGTHS))
     positions = torch.cat([torch.arange(length) for length in LENGTHS])
-    scope = DocumentScope.of(
-        Layout(positions[None], owners[None], tuple(torch.stack(members) for members in groups.values()))
-    )
+    scope = DocumentScope.of(Layout(positions[None], owners[None], tuple(torch.stack(members) for members in groups.values())))
     output = decoder(
         inputs_embeds=table(torch.cat(documents))[scope.order][None],
         position_ids=positions[scope.order][None],

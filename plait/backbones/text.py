@@ -1,8 +1,8 @@
 """Text tokenizers behind `plait.protocols.TextTokenizer`: one word per id, trained on the data, or a released one.
 
-The word tokenizer is for tiny backbones on a closed vocabulary: it splits at white space and around every punctuation mark, and a
-word that it never saw is an error with the nearest words, never a silent unknown token. Both know text ids only; ids of images
-and the offsets of segments belong to plait.sequence.vocabulary.
+The word tokenizer is for tiny backbones on a closed vocabulary: it splits at white space and around every punctuation mark, and
+a word that it never saw is an error with the nearest words, never a silent unknown token. Both know text ids only; the ids of
+images and the offsets of segments belong to plait.sequence.vocabulary.
 """
 
 import unicodedata
@@ -109,8 +109,8 @@ class WordTokenizer:
 def train_word_level(texts: Iterable[str], specials: Sequence[str] = ()) -> WordTokenizer:
     """A word tokenizer that knows exactly the words of the texts.
 
-    Ids: <pad>, <bos>, <eos>, the specials in the given order, then the words in alphabetical order, so that equal texts give equal
-    ids whatever their order.
+    Ids: <pad>, <bos>, <eos>, the specials in the given order, then the words in alphabetical order: ids do not depend on the
+    order of the texts.
 
     Args:
         texts: every text that will have to be written.
@@ -121,8 +121,8 @@ def train_word_level(texts: Iterable[str], specials: Sequence[str] = ()) -> Word
     """
     specials = [PAD, BOS, EOS, *specials]
     if len(set(specials)) < len(specials) or not all(specials):
-        raise VocabularyError(f"Specials must be different non-empty strings besides {PAD}, {BOS} and {EOS}, got {specials[3:]}.")
-    tokenizer = Tokenizer(models.WordLevel({special: index for index, special in enumerate(specials)}, unk_token="<unknown>"))
+        raise VocabularyError(f"Specials must be different non-empty strings, none of {PAD} {BOS} {EOS}, got {specials[3:]}.")
+    tokenizer = Tokenizer(models.WordLevel({}, unk_token="<unknown>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")]
     )
@@ -195,4 +195,7 @@ class PretrainedTokenizer:
 
 def _is_punctuation(word: str) -> bool:
     # the rule of the library's splitter: ASCII punctuation (symbols included) and the Unicode classes P
-    return len(word) == 1 and (unicodedata.category(word)[0] == "P" or (word.isascii() and unicodedata.category(word)[0] == "S"))
+    if len(word) != 1:
+        return False
+    kind = unicodedata.category(word)[0]
+    return kind == "P" or (kind == "S" and word.isascii())

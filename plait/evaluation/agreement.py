@@ -1,4 +1,4 @@
-"""What of a scene, an edit or a story is right in a picture that has been read. Knows findings and scenes, no pixels and no models."""
+"""What of a scene, an edit or a story is right in a picture that has been read. Knows findings and scenes, no pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

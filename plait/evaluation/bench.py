@@ -1,7 +1,7 @@
 """The bench on which a model is examined: the model, the world, the judge of pictures, and how many prompts to ask.
 
-It turns prompts into completed documents in batches, with one seed per prompt that depends on the prompt's own name and place, so
-that a figure does not change when another is added. It does not know what a right answer is.
+It turns prompts into completed documents in batches, with one seed per prompt that depends on the prompt's own name and
+place, so that a figure does not change when another is added. It does not know what a right answer is.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from PIL import Image
 
 from plait.document import Document, ImageSpan, Span, TextSpan
 from plait.errors import DocumentError
+from plait.evaluation.agreement import Finding
 from plait.images import to_pictures
 from plait.protocols import Policy
 
@@ -84,9 +85,7 @@ class Bench:
                 break
         return list(chosen.values())
 
-    def complete(
-        self, task: str, prompts: Sequence[Document], *, max_images: int = 0, max_tokens: int = 1
-    ) -> list[Completion]:
+    def complete(self, task: str, prompts: Sequence[Document], *, max_images: int = 0, max_tokens: int = 1) -> list[Completion]:
         """One completion per prompt.
 
         Args:
@@ -118,8 +117,17 @@ class Bench:
             pictures += to_pictures(self.model.pictures(spans[start : start + self.batch_size]))
         return pictures
 
+    def see(self, pictures: Sequence[Image.Image]) -> list[Finding]:
+        """What the oracle reads in each picture."""
+        return self.oracle.read(np.stack([np.asarray(picture) for picture in pictures])) if pictures else []
+
+    @property
+    def positions_per_image(self) -> int:
+        """Codes of one picture, over all levels."""
+        return sum(height * width for height, width in self.model.vision_tokenizer.grid_shapes)
+
     def illustrate(self, completions: Sequence[Completion]) -> list[tuple[Image.Image, ...]]:
-        """Per completion one picture for every image span of its document: drawn ones decoded, given ones as they were given."""
+        """Per completion one picture for every image span: drawn ones decoded, given ones as they were given."""
         drawn = [span for completion in completions for span in completion.drawn]
         decoded = dict(zip(map(id, drawn), self.decode(drawn), strict=True))
         return [
@@ -145,6 +153,8 @@ def _check_prompt_kept(task: str, prompt: Document, document: Document) -> None:
         found = kept[index] if index < len(kept) else None
         if isinstance(span, ImageSpan) and span.is_hole:
             if not isinstance(found, ImageSpan) or found.codes is None:
-                raise DocumentError(f"{task}: span {index} of the prompt is a hole and came back as {found!r}, expected a picture.")
+                raise DocumentError(
+                    f"{task}: span {index} of the prompt is a hole and came back as {found!r}, expected a picture."
+                )
         elif found != span:
             raise DocumentError(f"{task}: span {index} of the prompt came back changed: {found!r}, expected {span!r}.")

@@ -1,6 +1,6 @@
 """Baselines: what systems answer that are blind to part of the task. All are computed from training scenes; none is typed in.
 
-    chance          a training scene drawn at random (the expectation over many draws)
+    chance          a training scene drawn at random (the mean over a few draws per item)
     majority        the most frequent training scene
     colour_only     sees which colour stands where, and takes for each the object that training shows most often there
     object_only     sees which object stands where, and takes for each the colour that training shows most often there
@@ -13,6 +13,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from einops import reduce
@@ -20,10 +21,13 @@ from einops import reduce
 from plait.data.emoji_world.captions import describe
 from plait.data.emoji_world.scenes import COLOURS, OBJECTS, Scene, Thing
 from plait.errors import DocumentError
-from plait.evaluation.scoring import compare_scenes
+from plait.evaluation.agreement import Finding
+from plait.evaluation.scoring import imagine, score_scene
 
-Judge = Callable[[Sequence[Thing]], Mapping[str, float]]
-"""things that were found -> scores of one item"""
+NAMES = ("chance", "majority", "colour_only", "object_only", "nearest_caption")
+
+Judge = Callable[[Finding], Mapping[str, float]]
+"""what was found -> scores of one item"""
 
 
 class BlindAnswers:
@@ -31,11 +35,11 @@ class BlindAnswers:
 
     Args:
         training: scenes of the training split, as often as they occur.
-        draws: random scenes behind the expectation of `chance`.
+        draws: random scenes per item behind `chance`.
         seed: of these draws.
     """
 
-    def __init__(self, training: Sequence[Scene], draws: int = 100, seed: int = 0) -> None:
+    def __init__(self, training: Sequence[Scene], draws: int = 8, seed: int = 0) -> None:
         if not training:
             raise DocumentError("Baselines need training scenes: the training split gave none.")
         self.training, self.draws, self.seed = tuple(training), draws, seed
@@ -48,27 +52,36 @@ class BlindAnswers:
         self._objects = Counter((thing.colour, thing.slot, thing.object) for thing in things)
 
     def score(
-        self, expected: Sequence[Scene], judges: Sequence[Judge] | None = None, nearest: Sequence[Scene] | None = None
+        self,
+        expected: Sequence[Scene],
+        judges: Sequence[Judge] | None = None,
+        names: Sequence[str] = NAMES,
+        nearest: Sequence[Scene] | None = None,
     ) -> dict[str, list[Mapping[str, float]]]:
-        """Scores of every baseline on every expected scene.
+        """Scores of the baselines on every expected scene.
 
         Args:
             judges: one per scene; None compares whole scenes.
+            names: which baselines make sense for the task.
             nearest: answers of the nearest neighbour; None finds them by captions.
         """
-        judges = [partial(compare_scenes, expected=scene) for scene in expected] if judges is None else judges
+        judges = [partial(score_scene, expected=scene) for scene in expected] if judges is None else judges
         answers = {
-            "majority": [self.majority(len(scene.things)).things for scene in expected],
-            "colour_only": [self.colour_only(scene) for scene in expected],
-            "object_only": [self.object_only(scene) for scene in expected],
-            "nearest_caption": [scene.things for scene in nearest or self.nearest_by_caption(expected)],
+            "majority": lambda: [self.majority(len(scene.things)).things for scene in expected],
+            "colour_only": lambda: [self.colour_only(scene) for scene in expected],
+            "object_only": lambda: [self.object_only(scene) for scene in expected],
+            "nearest_caption": lambda: [scene.things for scene in nearest or self.nearest_by_caption(expected)],
         }
         scores = {
-            name: [judge(answer) for answer, judge in zip(given, judges, strict=True)] for name, given in answers.items()
+            name: [judge(imagine(answer)) for answer, judge in zip(answers[name](), judges, strict=True)]
+            for name in names
+            if name != "chance"
         }
-        scores["chance"] = [
-            self._expect(len(scene.things), judge) for scene, judge in zip(expected, judges, strict=True)
-        ]
+        if "chance" in names:
+            dice = random.Random(self.seed)
+            scores["chance"] = [
+                self._guess(dice, len(scene.things), judge) for scene, judge in zip(expected, judges, strict=True)
+            ]
         return scores
 
     def majority(self, num_things: int) -> Scene:
@@ -97,7 +110,7 @@ class BlindAnswers:
             table = np.zeros((len(scenes), 2**12), dtype=np.float32)
             for row, scene in enumerate(scenes):
                 words = describe(scene).split()
-                for token in (*words, *zip(words, words[1:], strict=False)):
+                for token in (*words, *pairwise(words)):
                     table[row, places.setdefault(token, len(places))] = 1.0
             return table
 
@@ -131,15 +144,9 @@ class BlindAnswers:
             found |= {scene: pool[index] for scene, index in zip(asked, best, strict=True)}
         return [found[scene] for scene in expected]
 
-    def _expect(self, num_things: int, judge: Judge) -> Mapping[str, float]:
-        drawn = self._drawn(num_things)
-        total: Counter[str] = Counter()
-        for scene in drawn:
-            total.update(judge(scene.things))
-        return {name: value / len(drawn) for name, value in total.items()}
-
-    def _drawn(self, num_things: int) -> list[Scene]:
-        return random.Random(self.seed).choices(self._of_size(num_things), k=self.draws)
+    def _guess(self, dice: random.Random, num_things: int, judge: Judge) -> Mapping[str, float]:
+        guesses = [judge(imagine(scene.things)) for scene in dice.choices(self._of_size(num_things), k=self.draws)]
+        return {name: sum(guess[name] for guess in guesses) / self.draws for name in guesses[0]}
 
     def _of_size(self, num_things: int) -> list[Scene]:
         found = self._by_size.get(num_things)

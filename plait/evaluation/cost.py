@@ -1,8 +1,9 @@
 """What a run costs: parameters, tokens, positions per image, floating point operations, time, memory.
 
-Quality figures of two systems mean little apart from what each may spend, so the cost stands in the same results. Operations
-are given twice where both can be had: by the rule 6 x parameters x tokens (Kaplan et al., arXiv 2001.08361, section 2.1), and
-counted by torch from the calls that really ran, which also sees attention and the head. The module does not know what the model is.
+Quality figures of two systems mean little apart from what each may spend, so the cost stands in the same results.
+Operations are given twice where both can be had: by the rule 6 x parameters x tokens (Kaplan et al., arXiv 2001.08361,
+section 2.1), and counted by torch from the calls that really ran, which also sees attention and the head. The module does
+not know what the model is.
 """
 
 import resource

@@ -19,6 +19,8 @@ Scores = Mapping[str, float]
 
 MAIN = "all"
 """the score that gives a task its headline figure"""
+DEFECTS = ("unrecognisable", "ungrammatical")
+"""scores that blind systems, which answer with scenes, never have: they get no baseline"""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def summarise(
         baselines = {
             name: sum(scored[index][score] for index in members) / len(members)
             for name, scored in (blind or {}).items()
-            if all(score in scored[index] for index in members)
+            if score not in DEFECTS and all(score in scored[index] for index in members)
         }
         name = key if score == MAIN else f"{key}_{score}"
         figures[name] = Figure(interval.value, interval.low, interval.high, interval.n, baselines, policy)

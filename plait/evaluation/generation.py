@@ -1,8 +1,8 @@
 """Text to image: does the picture show what the caption says? The oracle of the world is the judge.
 
-One caption, one sample. The headline score asks for everything at once (objects, each in its colour, each in its place); the others
-say which part is missing, and `unrecognisable` is the share of pictures in which the judge recognises nothing at all. One object and
-two objects are different figures: the first is recall of single cells, the second is composition.
+One caption, one sample. The headline score asks for everything at once (objects, each in its colour, each in its place);
+the others say which part is missing, and `unrecognisable` is the share of pictures in which the judge recognises nothing at
+all. One object and two objects are different figures: the first is recall of single cells, the second is composition.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from plait.data.emoji_world.scenes import Scene
 from plait.evaluation.bench import Bench, describe_policies
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.figures import Figure, Record, summarise
-from plait.evaluation.scoring import compare_scenes, describe_things
+from plait.evaluation.scoring import describe_finding, score_scene
 
 NAMES = {1: "one_object", 2: "two_objects"}
 
@@ -24,10 +24,7 @@ def judge_generation(bench: Bench, blind: BlindAnswers, split: str, num_things: 
         `_unrecognisable`, and the records behind them.
     """
     key = f"{split}/{NAMES[num_things]}"
-    documents = bench.take(
-        (d for d in bench.world.source("scenes", split) if len(d.meta["scene"]["objects"]) == num_things),
-        name=lambda document: document.text,
-    )
+    documents = bench.take(bench.world.source(NAMES[num_things], split), name=lambda document: document.text)
     records = draw_captions(bench, key, documents)
     expected = [Scene.from_json(document.meta["scene"]) for document in documents]
     return summarise(key, records, blind.score(expected), describe_policies(bench.policies)), records
@@ -40,17 +37,16 @@ def draw_captions(bench: Bench, key: str, documents: Sequence) -> list[Record]:
     pictures = bench.illustrate(completions)
     seen = bench.see([shown[-1] for shown in pictures])
     records = []
-    for document, completion, shown, things in zip(documents, completions, pictures, seen, strict=True):
+    for document, completion, shown, finding in zip(documents, completions, pictures, seen, strict=True):
         scene = Scene.from_json(document.meta["scene"])
-        scores = {**compare_scenes(things, scene), "unrecognisable": float(not things)}
         records.append(
             Record(
                 key,
                 completion.document,
                 shown,
-                scores,
+                score_scene(finding, scene),
                 expected=document.text,
-                found=describe_things(things),
+                found=describe_finding(finding),
                 cluster=document.text,
                 seed=completion.seed,
             )

@@ -1,21 +1,26 @@
 """Interleaved stories, asked in two ways.
 
-- `stories`: the model gets a first sentence and writes the rest, sentences and pictures, until it ends. `_grammar` is the share of
-  stories of the right form. `_agreement` compares each picture with the scene that the model's *own* sentences have reached, in its
-  own column; a picture after a sentence that makes no sense cannot agree, nor can one that is missing.
-- `stories_told`: the sentences of the data are given and the model fills in the pictures, each of which must equal the true scene.
-  This one cannot be made easier by telling easy stories.
-Per story the share of its pictures is taken first, so the story is the item. `copy_input` draws the first scene again and again.
+- `stories`: the model gets a first sentence and writes the rest, sentences and pictures, until it ends. `_grammar` is the
+  share of stories of the right form. `_agreement` compares each picture with the scene that the model's *own* sentences
+  have reached, in its own column; a picture after a sentence that makes no sense cannot agree, nor can one that is missing.
+- `stories_told`: the sentences of the data are given and the model fills in the pictures, each of which must equal the true
+  scene. This one cannot be made easier by telling easy stories.
+
+Per story the share of its pictures is taken first, so the story is the item. `copy_input` draws the first scene again and
+again.
 """
 
 from collections.abc import Mapping, Sequence
 
-from plait.data.emoji_world.scenes import Scene, Thing
+from PIL import Image
+
+from plait.data.emoji_world.scenes import Scene
 from plait.document import Document, ImageSpan, TextSpan
+from plait.evaluation.agreement import Finding
 from plait.evaluation.bench import Bench, Completion, describe_policies
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.figures import MAIN, Figure, Record, Scores, summarise
-from plait.evaluation.scoring import compare_scenes, describe_things
+from plait.evaluation.scoring import describe_finding, describe_scene, imagine, score_scene
 from plait.evaluation.story_grammar import StoryReading, read_story
 
 MAX_PICTURES = 6
@@ -27,8 +32,9 @@ def judge_stories(bench: Bench, blind: BlindAnswers, split: str) -> tuple[dict[s
     """Let the model tell stories from first sentences of a split.
 
     Returns:
-        figures `<split>/stories_grammar`, `_agreement`, `_perfect` (all pictures of a story agree), `_sense` (share of sentences
-        that can be said of the scene), `_answers` (closing question answered rightly, of the stories that close with one).
+        figures `<split>/stories_grammar`, `_agreement`, `_perfect` (all pictures of a story agree), `_sense` (share of
+        sentences that can be said of the scene), `_answers` (closing question answered rightly, of the stories that close
+        with one).
     """
     key = f"{split}/stories"
     documents = bench.take(bench.world.source("stories", split), name=lambda document: document.spans[0].text)
@@ -36,11 +42,10 @@ def judge_stories(bench: Bench, blind: BlindAnswers, split: str) -> tuple[dict[s
     budget = TEXT_TOKENS + MAX_PICTURES * (bench.positions_per_image + 2)
     completions = bench.complete(key, prompts, max_images=MAX_PICTURES, max_tokens=budget)
     readings = [read_story(_story_spans(bench, completion)) for completion in completions]
-    seen = _see_columns(bench, readings)
+    pictures = bench.illustrate(completions)
+    seen = _see_columns(bench, completions, pictures, readings)
     records = []
-    for completion, shown, reading, columns in zip(
-        completions, bench.illustrate(completions), readings, seen, strict=True
-    ):
+    for completion, shown, reading, columns in zip(completions, pictures, readings, seen, strict=True):
         records.append(_record(key, completion, shown, _score_story(reading, columns), reading.states, columns))
     baselines = _tell_blindly(blind, [[s for s in reading.states if s] for reading in readings], "agreement")
     return summarise(key, records, baselines, describe_policies(bench.policies)), records
@@ -66,7 +71,7 @@ def judge_told_stories(bench: Bench, blind: BlindAnswers, split: str) -> tuple[d
     seen = _regroup(bench.see([picture for shown in pictures for picture in shown]), [len(own) for own in states])
     records = []
     for completion, shown, own, columns in zip(completions, pictures, states, seen, strict=True):
-        right = [compare_scenes(things, scene)[MAIN] for things, scene in zip(columns, own, strict=True)]
+        right = [score_scene(finding, scene)[MAIN] for finding, scene in zip(columns, own, strict=True)]
         scores = {MAIN: sum(right) / len(right), "perfect": float(all(right))}
         records.append(_record(key, completion, shown, scores, own, columns))
     return summarise(key, records, _tell_blindly(blind, states, MAIN), describe_policies(bench.policies)), records
@@ -84,17 +89,23 @@ def _story_spans(bench: Bench, completion: Completion) -> list[TextSpan | ImageS
     return [span for span in spans if isinstance(span, ImageSpan) or span.text]
 
 
-def _see_columns(bench: Bench, readings: Sequence[StoryReading]) -> list[list[tuple[Thing, ...] | None]]:
+def _see_columns(
+    bench: Bench,
+    completions: Sequence[Completion],
+    pictures: Sequence[Sequence[Image.Image]],
+    readings: Sequence[StoryReading],
+) -> list[list[Finding | None]]:
     """Per story, per sentence: what is seen in its picture; None without a picture."""
-    drawn = [picture for reading in readings for picture in reading.pictures if picture is not None]
-    seen = iter(bench.see(bench.decode(drawn)))
-    return [[None if picture is None else next(seen) for picture in reading.pictures] for reading in readings]
+    spans = [span for completion in completions for span in completion.document.images]
+    seen = bench.see([picture for shown in pictures for picture in shown])
+    found = {id(span): finding for span, finding in zip(spans, seen, strict=True)}
+    return [[None if span is None else found[id(span)] for span in reading.pictures] for reading in readings]
 
 
-def _score_story(reading: StoryReading, columns: Sequence[tuple[Thing, ...] | None]) -> dict[str, float]:
+def _score_story(reading: StoryReading, columns: Sequence[Finding | None]) -> dict[str, float]:
     right = [
-        float(state is not None and things is not None and compare_scenes(things, state)[MAIN] == 1.0)
-        for state, things in zip(reading.states, columns, strict=True)
+        0.0 if state is None else score_scene(finding, state)[MAIN]
+        for state, finding in zip(reading.states, columns, strict=True)
     ]
     scores = {
         "grammar": float(reading.is_wellformed),
@@ -110,8 +121,8 @@ def _score_story(reading: StoryReading, columns: Sequence[tuple[Thing, ...] | No
 def _tell_blindly(blind: BlindAnswers, stories: Sequence[Sequence[Scene]], score: str) -> dict[str, list[Scores]]:
     """Share of the scenes of each story that blind systems get right, under the name of the score."""
     flat = [scene for states in stories for scene in states]
-    judged: Mapping[str, Sequence[Scores]] = blind.score(flat)
-    judged = {**judged, "copy_input": [compare_scenes(states[0].things, s) for states in stories for s in states]}
+    judged: Mapping[str, Sequence[Scores]] = blind.score(flat, names=("chance", "majority"))
+    judged = {**judged, "copy_input": [score_scene(imagine(states[0].things), scene) for states in stories for scene in states]}
     lengths = [len(states) for states in stories]
     return {
         name: [{score: sum(item[MAIN] for item in group) / max(1, len(group))} for group in _regroup(scores, lengths)]
@@ -119,9 +130,8 @@ def _tell_blindly(blind: BlindAnswers, stories: Sequence[Sequence[Scene]], score
     }
 
 
-def _record(key, completion, shown, scores, states, columns) -> Record:  # noqa: ANN001
-    expected = " | ".join("?" if state is None else describe_things(state.things) for state in states)
-    found = " | ".join("no picture" if things is None else describe_things(things) for things in columns)
+def _record(key, completion, shown, scores, states, columns) -> Record:
+    expected, found = " | ".join(map(describe_scene, states)), " | ".join(map(describe_finding, columns))
     return Record(key, completion.document, shown, scores, expected, found, str(completion.seed), completion.seed)
 
 

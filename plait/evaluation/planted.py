@@ -1,8 +1,8 @@
 """Wrong pictures made on purpose, to test the oracle and to bound its thresholds: what a person would not accept as the scene.
 
 Each kind takes the picture of a scene and gives a picture that no longer shows it: a patchwork of patches of several scenes, a
-blend of two scenes, a blob of colour, the object off its slot, half an object, an impossible colour, a mix of two objects. A planted
-picture may show another scene of the world (half of the wrong colours do): then the oracle must call it wrong, not reject it.
+blend of two scenes, a blob of colour, the object off its slot, half an object, an impossible colour, a mix of two objects. A
+planted picture may show another scene of the world (half of the wrong colours do): the oracle must call it wrong then.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -53,10 +53,10 @@ def plant_blob(world: EmojiWorld, scene: Scene, others: Sequence[Scene], random:
 
 
 def plant_wrong_slot(world: EmojiWorld, scene: Scene, others: Sequence[Scene], random: Random) -> np.ndarray:
-    """Everything moved by a quarter or an eighth of the width: things stand where no slot is, or in another slot."""
+    """Everything moved by an eighth, a quarter or half of the width: things stand where no slot is, or in another slot."""
     unit = world.image_size // 8
-    shift = random.choice([(0, unit), (unit, 0), (0, -unit), (-unit, 0), (2 * unit, 0), (0, 2 * unit), (unit, unit), (0, 4 * unit)])
-    return np.roll(_draw(world, scene), shift, axis=(0, 1))
+    down, right = random.choice([(0, 1), (1, 0), (0, -1), (-1, 0), (2, 0), (0, 2), (1, 1), (0, 4)])
+    return np.roll(_draw(world, scene), (down * unit, right * unit), axis=(0, 1))
 
 
 def plant_half(world: EmojiWorld, scene: Scene, others: Sequence[Scene], random: Random) -> np.ndarray:
@@ -109,7 +109,11 @@ def plant(world: EmojiWorld, kind: str, scenes: Sequence[Scene], seed: int = 0) 
         uint8 (n h w 3).
     """
     random = Random(f"{seed}/{kind}")
-    return np.stack([PLANTS[kind](world, scene, [other for other in random.sample(scenes, 9) if other != scene], random) for scene in scenes])
+    pictures = []
+    for scene in scenes:
+        others = [other for other in random.sample(scenes, 9) if other != scene]
+        pictures.append(PLANTS[kind](world, scene, others, random))
+    return np.stack(pictures)
 
 
 def _draw(world: EmojiWorld, scene: Scene) -> np.ndarray:

@@ -1,39 +1,59 @@
-"""How a seen or described scene is compared with the one that was asked for. Knows scenes; neither pictures nor models."""
+"""Scores as numbers by name, for pictures that were seen and for answers that were read or guessed, all through one comparison
+(`agreement.py`). Knows no model and no pixels.
+"""
 
-from collections import Counter
 from collections.abc import Collection
 
 from plait.data.emoji_world.scenes import Scene, Thing
+from plait.errors import DocumentError
+from plait.evaluation.agreement import Finding, compare_edit, compare_scene
+from plait.evaluation.figures import MAIN
 
-RELATED = 2
-"""things that a relation needs"""
+
+def imagine(things: Collection[Thing]) -> Finding:
+    """A described scene as if it had been seen without doubt: captions and blind answers are compared like pictures."""
+    things = tuple(things)
+    try:
+        scene = Scene(things) if things else None
+    except DocumentError:
+        scene = None  # for example the same object twice, which a blind answer may well claim
+    return Finding(things, scene, "" if things else "nothing there", 0.0, 0.0, 1.0)
 
 
-def compare_scenes(found: Collection[Thing], expected: Scene) -> dict[str, float]:
-    """Scores of what was found against the scene that was expected, each 0 or 1.
-
-    Returns:
-        objects: the same objects. colours: the same colours, whatever carries them. places: the same slots are filled.
-        relation (two things only): the same objects in the same slots. all: everything, each colour on its own object.
-    """
+def score_scene(finding: Finding | None, expected: Scene) -> dict[str, float]:
+    """What of a scene is right: all, objects, colours, places, relation (two things only), each 0 or 1, and unrecognisable."""
+    score = compare_scene(finding, expected)
     scores = {
-        "all": _same(found, expected.things, "colour", "object", "slot"),
-        "objects": _same(found, expected.things, "object"),
-        "colours": _same(found, expected.things, "colour"),
-        "places": _same(found, expected.things, "slot"),
+        MAIN: float(score.all),
+        "objects": float(score.objects),
+        "colours": float(score.colours),
+        "places": float(score.places),
+        "unrecognisable": float(not score.recognisable),
     }
-    if len(expected.things) == RELATED:
-        scores["relation"] = _same(found, expected.things, "object", "slot")
+    if score.relation is not None:
+        scores["relation"] = float(score.relation)
     return scores
 
 
-def _same(found: Collection[Thing], expected: Collection[Thing], *names: str) -> float:
-    def facts(things: Collection[Thing]) -> Counter:
-        return Counter(tuple(getattr(thing, name) for name in names) for thing in things)
+def score_edit(finding: Finding | None, before: Scene, after: Scene) -> dict[str, float]:
+    """What of a change is right: all, change (what had to change has), rest (what had to stay has), and unrecognisable."""
+    score = compare_edit(finding, before, after)
+    return {
+        MAIN: float(score.all),
+        "change": float(score.change_done),
+        "rest": float(score.rest_unchanged),
+        "unrecognisable": float(not score.recognisable),
+    }
 
-    return float(facts(found) == facts(expected))
+
+def describe_scene(scene: Scene | None) -> str:
+    """A scene in words for people, such as "red car left, blue house right"."""
+    return "?" if scene is None else ", ".join(f"{thing.colour} {thing.object} {thing.slot}" for thing in scene.things)
 
 
-def describe_things(things: Collection[Thing]) -> str:
-    """The things in words for people, such as "red car left, blue house right"."""
-    return ", ".join(f"{thing.colour} {thing.object} {thing.slot}" for thing in things) or "nothing recognisable"
+def describe_finding(finding: Finding | None) -> str:
+    """What was seen, in words for people, with the reason where it was rejected."""
+    if finding is None:
+        return "no picture"
+    things = ", ".join(f"{thing.colour} {thing.object} {thing.slot}" for thing in finding.things)
+    return things if finding.is_recognisable else f"rejected ({finding.reason}){': ' if things else ''}{things}"

@@ -35,10 +35,10 @@ class Difference:
 
 
 def bootstrap_mean(
-    values: Sequence[float],
+    values: Sequence[float] | np.ndarray,
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
-    resamples: int = 2000,
+    resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
     """Mean of `values` with its percentile bootstrap interval.
@@ -58,11 +58,11 @@ def bootstrap_mean(
 
 
 def paired_bootstrap(
-    a: Sequence[float],
-    b: Sequence[float],
+    a: Sequence[float] | np.ndarray,
+    b: Sequence[float] | np.ndarray,
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
-    resamples: int = 2000,
+    resamples: int = 1000,
     seed: int = 0,
 ) -> Difference:
     """Mean of `a - b`, item by item: two models on the same prompts.

@@ -1,7 +1,9 @@
-"""Reading a story that a model wrote: is it sentence, picture, sentence, picture ..., and what does each sentence make of the world?
+"""Reading a story that a model wrote: is it sentence, picture, sentence, picture ..., and what does each sentence make of
+the world?
 
-Form and sense are kept apart. A sentence has form if some story could hold it; it has sense if it can be said of the scene that its
-own story has reached ("the crown goes away" needs a crown). The last picture may be followed by one question and its answer.
+Form and sense are kept apart. A sentence has form if some story could hold it; it has sense if it can be said of the scene
+that its own story has reached ("the crown goes away" needs a crown). The last picture may be followed by one question and
+its answer.
 """
 
 import re
@@ -88,7 +90,7 @@ def list_answers(scene: Scene) -> frozenset[tuple[str, str]]:
     for kind in STORY_QUESTIONS:
         if kind != "describe":
             for index in range(len(scene.things)):
-                found.add(ask(kind, scene, 0.0, (index + 0.5) / len(scene.things), ()))
+                found.add(ask(kind, scene, 0.0, (index + 0.5) / len(scene.things), lambda _: ()))
     return frozenset(found)
 
 

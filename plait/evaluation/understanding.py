@@ -1,9 +1,9 @@
 """Reading pictures: captions and questions.
 
-A caption is right if the closed grammar of the world reads exactly the scene from it; wording does not matter, articles do. An
-answer is right if it is the answer's text. Questions are reported by type, because a type is won or lost as a whole and a mean over
-types hides it; for each, `majority` is the best constant answer on the very items, and `question_only` answers each question as
-training most often did, without looking.
+A caption is right if the closed grammar of the world reads exactly the scene from it; wording does not matter, articles do.
+An answer is right if it is the answer's text. Questions are reported by type, because a type is won or lost as a whole and
+a mean over types hides it; for each, `majority` is the best constant answer on the very items, and `question_only` answers
+each question as training most often did, without looking.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from plait.document import Document
 from plait.evaluation.bench import Bench, describe_policies
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.figures import MAIN, Figure, Record, Scores, summarise
-from plait.evaluation.scoring import compare_scenes
+from plait.evaluation.scoring import imagine, score_scene
 from plait.evaluation.statistics import bootstrap_mean
 
 CAPTION_TOKENS = 40
@@ -41,10 +41,9 @@ def judge_captions(bench: Bench, blind: BlindAnswers, split: str, task: str) -> 
     for scene, completion, shown in zip(scenes, completions, bench.illustrate(completions), strict=True):
         caption = bench.model.template.answer(completion.text)
         read = parse(caption)
-        scores = {**compare_scenes(read.things if read else (), scene), "ungrammatical": float(read is None)}
-        records.append(
-            Record(key, completion.document, shown, scores, describe(scene), caption, scene.id, completion.seed)
-        )
+        scores = score_scene(imagine(read.things if read else ()), scene)
+        scores["ungrammatical"] = scores.pop("unrecognisable")
+        records.append(Record(key, completion.document, shown, scores, describe(scene), caption, scene.id, completion.seed))
     nearest = blind.nearest_by_picture(scenes, bench.world.pixels)
     return summarise(key, records, blind.score(scenes, nearest=nearest), describe_policies(bench.policies)), records
 
@@ -83,9 +82,7 @@ def judge_questions(bench: Bench, split: str, num_training: int = 4000) -> tuple
         answer = bench.model.template.answer(completion.text)
         scores = {MAIN: float(answer == item.answer)}
         key = f"{split}/vqa_{item.kind}"
-        records.append(
-            Record(key, completion.document, shown, scores, item.answer, answer, item.image_id, completion.seed)
-        )
+        records.append(Record(key, completion.document, shown, scores, item.answer, answer, item.image_id, completion.seed))
     training = bench.world.source("vqa", "train")
     counted = _count_answers(training[index] for index in range(min(num_training, len(training))))
     figures: dict[str, Figure] = {}

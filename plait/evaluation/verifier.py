@@ -1,15 +1,16 @@
 """The oracle of EmojiWorld: reads a picture as a scene, or rejects it. No pretrained model, nothing learned, numpy only.
 
 A picture is averaged to 16 x 16 cells and compared with every template (object x colour, and the empty slot) in every slot; the
-layout with the smallest total distance wins. Nearest templates alone would read a scene into anything, so a picture is rejected if
+layout with the smallest total distance wins. Nearest templates alone would read a scene into anything, so a picture is rejected
+if
 
 - a single patch (an eighth of the width) is far from the templates: patchworks, halves, mixes, blobs, things off their slot; or
 - a slot lies between two templates, as a blend or an impossible colour does: the margin, the position on the line from the
   nearest template to any other, is small.
 
-Averaging leaves structure and removes noise: gaussian noise of sigma 0.2 moves a patch by 0.13 at most, half an object by 0.18 at
-least. It does not know which scenes are held out, and says nothing about how beautiful a picture is: 1.0 here means "a person would
-find the right things in the right places", no more. The same object twice is recognisable but no scene.
+Averaging leaves structure and removes noise: gaussian noise of sigma 0.2 moves a patch by 0.13 at most, half an object by 0.18
+at least. It does not know which scenes are held out and says nothing about how beautiful a picture is: 1.0 here means "a person
+would find the right things in the right places", no more. The same object twice is recognisable but no scene.
 """
 
 from collections.abc import Sequence
@@ -41,8 +42,8 @@ _CHUNK = 512
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When a picture is rejected. The defaults accept noisy clean pictures (sigma 0.2: all, 0.3: 0.97); the limits are how far a
-    calibration may loosen them, chosen on planted wrong pictures (`planted.py`): of each kind at least 0.95 stay rejected or wrong.
+    """When a picture is rejected. The defaults accept noisy clean pictures (sigma 0.2: all, 0.3: 0.96); `LIMITS` is how far a
+    calibration may loosen them, chosen on planted wrong pictures (`planted.py`): 0.95 of each kind stay rejected or wrong.
 
     Args:
         worst: largest root mean square distance within a patch, of the full range of a channel.
@@ -53,6 +54,7 @@ class Thresholds:
     margin: float = 0.3
 
 
+DEFAULTS = Thresholds()
 LIMITS = Thresholds(worst=0.25, margin=0.2)
 
 
@@ -81,9 +83,7 @@ class Oracle:
         thresholds: when a picture is rejected; see also `calibrate`.
     """
 
-    def __init__(self, world: EmojiWorld, thresholds: Thresholds = Thresholds()) -> None:
-        if world.image_size % CELLS:
-            raise DocumentError(f"The oracle reads pictures whose size is a multiple of {CELLS}, the world draws {world.image_size}.")
+    def __init__(self, world: EmojiWorld, thresholds: Thresholds = DEFAULTS) -> None:
         self.world = world
         self.thresholds = thresholds
         small, large = (np.stack([_pool(world.sprites[(*name, large)], world) for name in _NAMES]) for large in (False, True))
@@ -150,16 +150,16 @@ class Oracle:
         right = [finding for finding, truth in zip(findings, truths, strict=True) if set(finding.things) == set(truth.things)]
         if not right:
             raise DocumentError(
-                f"None of {len(findings)} reconstructions shows its scene: the oracle cannot be calibrated on them; train the tokenizer."
+                f"None of {len(findings)} reconstructions shows its scene, so the oracle cannot be calibrated on them: "
+                "train the tokenizer longer."
             )
         wanted = Thresholds(
             worst=float(np.percentile([finding.worst for finding in right], percentile)),
             margin=float(np.percentile([finding.margin for finding in right], 100 - percentile)),
         )
-        default = Thresholds()
         self.thresholds = Thresholds(
-            worst=min(max(wanted.worst, default.worst), LIMITS.worst),
-            margin=max(min(wanted.margin, default.margin), LIMITS.margin),
+            worst=min(max(wanted.worst, DEFAULTS.worst), LIMITS.worst),
+            margin=max(min(wanted.margin, DEFAULTS.margin), LIMITS.margin),
         )
         accepted = sum(not self._reject(len(f.things), f.worst, f.margin) for f in right) / len(findings)
         return Calibration(wanted, self.thresholds, len(right) / len(findings), accepted)
@@ -174,13 +174,12 @@ class Oracle:
             outside = total - sum(_crop(from_white, slot).sum(axis=(1, 2)) for slot in layout)
             energies.append(outside + sum(distances[slot].min(axis=1) for slot in layout))
         chosen = np.argmin(energies, axis=0)
-        findings: list[Finding] = [None] * len(pictures)  # type: ignore[list-item]
+        findings: dict[int, Finding] = {}
         for number, layout in enumerate(LAYOUTS):
             rows = np.flatnonzero(chosen == number)
             if len(rows):
-                for row, finding in zip(rows, self._read_layout(cells[rows], layout, distances, rows), strict=True):
-                    findings[row] = finding
-        return findings
+                findings |= zip(rows.tolist(), self._read_layout(cells[rows], layout, distances, rows), strict=True)
+        return [findings[row] for row in range(len(pictures))]
 
     def _read_layout(
         self, cells: np.ndarray, layout: tuple[str, ...], distances: dict[str, np.ndarray], rows: np.ndarray
@@ -206,7 +205,7 @@ class Oracle:
         findings = []
         for index, names in enumerate(np.stack(nearest, axis=1).tolist()):
             things = tuple(Thing(*_NAMES[name], slot) for name, slot in zip(names, layout, strict=True) if name != _EMPTY)
-            reason = self._reject(len(things), worst[index], margin[index])
+            reason = self._reject(len(things), float(worst[index]), float(margin[index]))
             is_scene = not reason and len({thing.object for thing in things}) == len(things)
             figures = float(distance[index]), float(worst[index]), float(margin[index])
             findings.append(Finding(things, Scene(things) if is_scene else None, reason, *figures))

@@ -36,9 +36,10 @@ class Grammar:
     Args:
         vocabulary: the id space.
         grid_shapes: (gh, gw) per code level of a picture.
+        num_words: ids that the text tokenizer can read; rows of a padded text table beyond them mean nothing and are illegal.
     """
 
-    def __init__(self, vocabulary: Vocabulary, grid_shapes: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, vocabulary: Vocabulary, grid_shapes: Sequence[tuple[int, int]], num_words: int) -> None:
         self.vocabulary = vocabulary
         counts = [height * width for height, width in grid_shapes]
         self.num_codes = sum(counts)
@@ -50,6 +51,7 @@ class Grammar:
         size = sum(vocabulary.segments[index].size for index in self.text_segments)
         specials = vocabulary.specials
         legal = torch.ones(size, dtype=torch.bool)
+        legal[num_words : vocabulary.segments[0].stop] = False
         for name in ("pad", "begin_document", "end_image", "unconditional"):
             legal[specials[name]] = False
         self._text_legal = legal

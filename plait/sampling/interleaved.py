@@ -59,7 +59,7 @@ class InterleavedSampler:
         self.backbone, self.embed, self.logits = backbone, embed, logits
         self.layout, self.unconditional = layout, unconditional
         self.vocabulary = layout.vocabulary
-        self.grammar = Grammar(layout.vocabulary, layout.grid_shapes)
+        self.grammar = Grammar(layout.vocabulary, layout.grid_shapes, layout.text.size)
 
     @torch.inference_mode()
     def generate(

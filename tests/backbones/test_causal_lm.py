@@ -47,9 +47,7 @@ def test_packed_equals_padded_reference(backbone, new_layout) -> None:
     layout = new_layout(PACKED)
     output = reference_of(backbone)(ids, attention_mask=is_real.long(), output_hidden_states=True, use_cache=False)
     hidden = backbone(backbone.embed_text(packed_ids(layout)), layout)
-    torch.testing.assert_close(
-        hidden[layout.documents >= 0], in_order(output.hidden_states[-1], is_real), atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(hidden[layout.documents >= 0], in_order(output.hidden_states[-1], is_real), atol=1e-5, rtol=1e-5)
     assert not hidden[layout.documents < 0].any()
     torch.testing.assert_close(
         backbone.text_scores(hidden)[layout.documents >= 0], in_order(output.logits, is_real), atol=2e-5, rtol=1e-5
@@ -95,7 +93,7 @@ def test_checkpointing_recomputes_layers(new_backbone, new_layout) -> None:
         def count(*_, is_on=is_on) -> None:
             calls[is_on] += 1
 
-        backbone.decoder.layers[0].mlp.register_forward_hook(count)
+        backbone.decoder.layers[0].mlp.register_forward_pre_hook(count)
         backbone(backbone.embed_text(packed_ids(layout)), layout).sum().backward()
     assert calls == {False: 1, True: 2}
 

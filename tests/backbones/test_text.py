@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from plait.backbones.text import PretrainedTokenizer, WordTokenizer, train_word_level
@@ -67,7 +67,8 @@ def test_save_and_load(words: WordTokenizer, tmp_path) -> None:
     words.save(tmp_path)
     loaded = WordTokenizer.load(tmp_path)
     text = "<start_of_turn> a well-known star\n"
-    assert loaded.size == words.size and loaded.encode(text) == words.encode(text)
+    assert loaded.size == words.size
+    assert loaded.encode(text) == words.encode(text)
     assert loaded.decode(loaded.encode(text)) == text
     with pytest.raises(CheckpointError, match="No word tokenizer"):
         WordTokenizer.load(tmp_path / "elsewhere")
@@ -87,8 +88,6 @@ def released(tmp_path):
     vocabulary = {token: index for index, token in enumerate(["<s>", "</s>", *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    from tokenizers import decoders
-
     tokenizer.decoder = decoders.ByteLevel()
 
     def write(name: str, **tokens: str):
@@ -103,7 +102,8 @@ def test_pretrained_tokenizer(released) -> None:
     text = "Two  spaces, a snowman ☃ and an end."
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id, tokenizer.size) == (0, 1, 1, 258)
-    assert tokenizer.encode("</s>") == [1] and tokenizer.decode([0, 1]) == "<s></s>"
+    assert tokenizer.encode("</s>") == [1]
+    assert tokenizer.decode([0, 1]) == "<s></s>"
     with pytest.raises(VocabularyError, match="Id 258 is not a text id"):
         tokenizer.decode([258])
 

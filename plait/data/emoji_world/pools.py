@@ -1,4 +1,4 @@
-"""The scenes that a split may use, sorted by what the writers ask for, and the rules of what may stand together in one document."""
+"""The scenes that a split may use, sorted by what the writers ask for, and the rules of what may meet in one document."""
 
 from collections.abc import Mapping
 from functools import cached_property

@@ -79,8 +79,8 @@ def _ask_same_colour(scene: Scene, wish: float, pick: float, negatives: Negative
 
 
 def list_negatives(scene: Scene, may_mention: Callable[[Cell], bool]) -> tuple[tuple[Cell, ...], ...]:
-    """Coloured objects that are nearly in the scene, in groups: first an object of the scene in the colour of the other one, then
-    an object of the scene in a further colour or a colour of the scene on a further object. Empty groups are left out.
+    """Coloured objects that are nearly in the scene, in groups: first an object of the scene in the colour of the other one,
+    then an object of the scene in a further colour or a colour of the scene on a further object; without empty groups.
 
     Args:
         may_mention: whether a question about this scene may name the coloured object.

@@ -1,8 +1,8 @@
 """One glyph in another colour: the hue of its coloured part is replaced, its light and shade stay. Knows no scene and no split.
 
-Hues and thresholds were chosen by measuring the nearest-template oracle and by looking at contact sheets: yellow has to be
-bright (a dark yellow is brown), green dark (a bright one nears yellow), and parts that name the object rather than its colour (trunk,
-windows, handle) keep their own hue, listed per object in `KEPT_HUES`.
+Hues and ranges were chosen by looking at contact sheets: yellow has to be bright (a dark yellow is brown), green dark (a bright
+one nears yellow), and parts that name the object rather than its colour (trunk, windows, handle) keep their own hue, listed per
+object in `KEPT_HUES`.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ HUES = {"red": 357, "yellow": 50, "green": 128, "blue": 215, "purple": 280}
 
 SATURATION = {"red": (175, 225), "yellow": (175, 225), "green": (165, 225), "blue": (165, 225), "purple": (140, 200)}
 VALUE = {"red": (165, 225), "yellow": (215, 255), "green": (120, 180), "blue": (150, 240), "purple": (125, 205)}
-"""ranges, of 255, into which the glyph's own saturation and value are squeezed"""
+"""ranges, of 255, into which the glyph's own saturation and value are clipped"""
 
 LEAST_SATURATION = 45
 LEAST_VALUE = 50
@@ -46,8 +46,8 @@ def recolour(glyph: Image.Image, name: str, colour: str) -> Image.Image:
         painted &= ~((degrees >= low) & (degrees <= high))
     hue[painted] = round(HUES[colour] * 256 / 360) % 256
     for band, (low, high) in ((saturation, SATURATION[colour]), (value, VALUE[colour])):
-        # Clipping to the range of the colour keeps the darker details of a glyph darker than its body.
-        band[painted] = _squeeze(band[painted], low, high)
+        # Clipping, not scaling: the darker details of a glyph stay darker than its body.
+        band[painted] = np.clip(band[painted], low, high)
     result = Image.merge("HSV", [Image.fromarray(band) for band in (hue, saturation, value)]).convert("RGB").convert("RGBA")
     result.putalpha(alpha)
     return result
@@ -60,7 +60,3 @@ def natural_colour(glyph: Image.Image) -> str:
     counts = np.histogram(hue[coloured] * (360 / 256), bins=72, range=(0, 360))[0]
     main = 5 * int(counts.argmax()) + 2.5
     return min(HUES, key=lambda colour: min((main - HUES[colour]) % 360, (HUES[colour] - main) % 360))
-
-
-def _squeeze(values: np.ndarray, low: int, high: int) -> np.ndarray:
-    return np.clip(values, low, high).astype(np.uint8)

@@ -68,12 +68,20 @@ class Scene:
         """The name of the scene and of its only picture."""
         return "scene/" + "+".join(f"{thing.colour}-{thing.object}@{thing.slot}" for thing in self.things)
 
-    @property
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.things)
+
+    def __hash__(self) -> int:
+        # Kept: scenes are looked up far more often than they are made.
+        return self._hash
+
+    @cached_property
     def objects(self) -> frozenset[str]:
         """The objects in the scene."""
         return frozenset(thing.object for thing in self.things)
 
-    @property
+    @cached_property
     def cells(self) -> frozenset[Cell]:
         """The coloured objects in the scene."""
         return frozenset(thing.cell for thing in self.things)

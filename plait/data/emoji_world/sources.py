@@ -1,7 +1,7 @@
 """Sequences of documents: document i is a pure function of (seed, task, split, i), made when it is asked for, without drawing.
 
-Training sources draw with repetition and have any length. The other splits hold distinct prompts only: as many as were asked for,
-or as many as there are. One-object scenes are few (300), so their sources on val and test are short: see `len`.
+Training sources draw with repetition and have any length. The other splits hold distinct prompts only: as many as were asked
+for, or as many as there are. One-object scenes are few (300), so their sources on val and test are short: see `len`.
 """
 
 import hashlib
@@ -23,6 +23,9 @@ TRAIN_SIZES = {"stories": 8_000, "edits": 8_000, "text": 8_000}
 TRAIN_SIZE = 20_000
 TEST_SIZES = {"stories": 800, "edits": 800, "text": 800}
 TEST_SIZE = 2_000
+
+LICENSE = "CC-BY-4.0"
+"""of the art (Twemoji); scenes are composed of recoloured art, which the data card states as the licence asks"""
 
 _THROWS = 400
 
@@ -47,7 +50,8 @@ class Source(Sequence[Document]):
         if not 0 <= number < self._size:
             raise IndexError(f"document {index} of {self.task}/{self.split}, which has {self._size}")
         document = self._make(number)
-        meta = {"task": self.task, "split": self.split, **document.meta}
+        source = "real" if self.task == "glyphs" else "composed"
+        meta = {"task": self.task, "split": self.split, "source": source, "license": LICENSE, **document.meta}
         return replace(document, id=f"{self.task}/{self.split}/{number}", meta=meta)
 
 
@@ -85,7 +89,7 @@ def _throw(task: str, pools: Pools, seed: int, number: int) -> Document:
         document = WRITERS[task](random, number, pools)
         if document is not None:
             return document
-    raise RecipeError(f"No document {number} of {task}/{pools.split} in {_THROWS} throws: the split is too narrow for the task.")
+    raise RecipeError(f"{task}/{pools.split}: no document {number} in {_THROWS} throws, the split is too narrow for the task.")
 
 
 def _collect(task: str, pools: Pools, seed: int, wanted: int) -> list[Document]:
@@ -106,8 +110,8 @@ def _prompt(document: Document) -> tuple:
 def _select(task: str, split: str, documents: Sequence[Document], size: int | None) -> Source:
     if not documents or (size is not None and size > len(documents)):
         raise RecipeError(
-            f"EmojiWorld has {len(documents)} distinct documents of {task}/{split}, {1 if size is None else size} were asked for: "
-            "ask for fewer, or take another split (test_pair has no scenes with one object)."
+            f"EmojiWorld has {len(documents)} distinct documents of {task}/{split}, asked for were {size or 'all there are'}: "
+            "ask for fewer, or take another split (test_pair has no one-object scenes, glyphs are in train and val only)."
         )
     return Source(task, split, len(documents) if size is None else size, documents.__getitem__)
 

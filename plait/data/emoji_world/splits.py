@@ -1,8 +1,8 @@
 """Which contents belong to which split: by content, never by row.
 
 - train: cells (colour x object) and pairs of objects that are not held out.
-- val: the same cells and pairs in two-object scenes that training never shows (a tenth of the coloured pairs, by content hash, in
-  all four placements). One-object scenes are all trained on, so on val they measure recall.
+- val: the same cells and pairs in two-object scenes that training never shows (a tenth of the coloured pairs, by content hash,
+  in all four placements). One-object scenes are all trained on, so on val they measure recall.
 - test_pair: scenes of two objects that never meet in training: neither in a picture nor in the texts of one document.
 - test_combo: scenes with a cell that training neither shows nor mentions.
 Scenes that hold both a held-out cell and a held-out pair belong to no split. Knows no captions and no pixels.
@@ -10,6 +10,7 @@ Scenes that hold both a held-out cell and a held-out pair belong to no split. Kn
 
 import hashlib
 from collections.abc import Iterable
+from functools import cache
 from itertools import combinations
 
 from plait.data.emoji_world.scenes import Cell, Scene
@@ -52,7 +53,8 @@ def check_split(split: str) -> None:
         raise RecipeError(f"EmojiWorld has no split {split!r}: expected one of {SPLITS}.")
 
 
-def has_held_out_pair(objects: Iterable[str]) -> bool:
+@cache
+def has_held_out_pair(objects: frozenset[str]) -> bool:
     """Whether two of the objects never meet in training."""
     return any(frozenset(pair) in HELD_OUT_PAIRS for pair in combinations(objects, 2))
 

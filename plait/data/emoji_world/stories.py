@@ -5,13 +5,14 @@
     "the car turns green ."
     "they change places ."
     "the car goes away ."                                 the other thing stays where it is
-`follow` is the inverse of the writers: it reads a sentence and gives the scene that must follow. Knows no split: which scenes may
-follow is an argument.
+`follow` is the inverse of the writers: it reads a sentence and gives the scene that must follow. Knows no split: which scenes
+may follow is an argument.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from random import Random
 
 from plait.data.emoji_world.captions import RELATIONS, describe, describe_thing, parse, relate
@@ -22,10 +23,12 @@ ACTIONS = ("appear", "turn", "swap", "leave")
 MayFollow = Callable[[tuple[Scene, ...], Scene], bool]
 """(scenes so far, next scene) -> whether the story may go on so"""
 
-_APPEAR = re.compile(rf"an? ({'|'.join(COLOURS)}) ({'|'.join(OBJECTS)}) appears ({'|'.join(RELATIONS)}) the ({'|'.join(OBJECTS)}) \.")
-_TURN = re.compile(rf"the ({'|'.join(OBJECTS)}) turns ({'|'.join(COLOURS)}) \.")
-_LEAVE = re.compile(rf"the ({'|'.join(OBJECTS)}) goes away \.")
+_COLOUR, _OBJECT, _RELATION = (f"({'|'.join(words)})" for words in (COLOURS, OBJECTS, RELATIONS))
+_APPEAR = re.compile(rf"an? {_COLOUR} {_OBJECT} appears {_RELATION} the {_OBJECT} \.")
+_TURN = re.compile(rf"the {_OBJECT} turns {_COLOUR} \.")
+_LEAVE = re.compile(rf"the {_OBJECT} goes away \.")
 _SWAP = "they change places ."
+_RELATIONS = tuple(RELATIONS)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def _propose(random: Random, scene: Scene) -> tuple[str, str, Scene]:
     else:
         action = random.choice(("turn", "swap", "leave"))
     if action == "appear":
-        colour, name, relation = random.choice(COLOURS), random.choice(OBJECTS), random.choice(tuple(RELATIONS))
+        colour, name, relation = random.choice(COLOURS), random.choice(OBJECTS), random.choice(_RELATIONS)
         if name == scene.things[0].object:
             return action, "", scene
         after = _add(scene, colour, name, relation)
@@ -108,20 +111,27 @@ def _write_appear(after: Scene, new: Thing) -> str:
     return f"{describe_thing(new)} appears {relate(new, old)} the {old.object} ."
 
 
+# The steps are cached: there are some 200,000 of them at most, and stories walk the same ones again and again.
+
+
+@cache
 def _add(scene: Scene, colour: str, name: str, relation: str) -> Scene:
     slots = RELATIONS[relation]
     new, old = Thing(colour, name, slots[0]), replace(scene.things[0], slot=slots[1])
     return Scene((new, old) if slots[0] in ("left", "top") else (old, new))
 
 
+@cache
 def _turn(scene: Scene, name: str, colour: str) -> Scene:
     return Scene(tuple(replace(thing, colour=colour) if thing.object == name else thing for thing in scene.things))
 
 
+@cache
 def _swap(scene: Scene) -> Scene:
     first, second = scene.things
     return Scene((replace(second, slot=first.slot), replace(first, slot=second.slot)))
 
 
+@cache
 def _remove(scene: Scene, name: str) -> Scene:
     return Scene(tuple(thing for thing in scene.things if thing.object != name))

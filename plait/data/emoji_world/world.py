@@ -30,7 +30,7 @@ class EmojiWorld:
     """Documents and pictures of the world.
 
     Args:
-        image_size: width and height of every picture in pixels, a multiple of 8.
+        image_size: width and height of every picture in pixels, a multiple of 16.
         seed: of the documents; splits and pictures do not depend on it.
     """
 
@@ -40,8 +40,8 @@ class EmojiWorld:
     tasks = TASKS
 
     def __init__(self, image_size: int = 64, seed: int = 0) -> None:
-        if image_size < 16 or image_size % 8:
-            raise RecipeError(f"EmojiWorld draws pictures whose size is a multiple of 8 and at least 16, not {image_size}.")
+        if image_size < 32 or image_size % 16:
+            raise RecipeError(f"EmojiWorld draws pictures whose size is a multiple of 16 and at least 32, not {image_size}.")
         self.image_size = image_size
         self.seed = seed
         self._pools: dict[str, Pools] = {}
@@ -66,12 +66,14 @@ class EmojiWorld:
         Returns:
             uint8 (n h w 3).
         """
-        size = self.image_size
-        return np.stack([self._draw(image_id) for image_id in image_ids]) if len(image_ids) else np.empty((0, size, size, 3), np.uint8)
+        pixels = np.empty((len(image_ids), self.image_size, self.image_size, 3), np.uint8)
+        for index, image_id in enumerate(image_ids):
+            pixels[index] = self._draw(image_id)
+        return pixels
 
     def image_ids(self, split: str, subset: str | None = None) -> list[str]:
-        """All distinct pictures that belong to a split: scenes, then glyphs (train and val only). Scenes with one object of seen
-        cells belong to train alone.
+        """All distinct pictures that belong to a split: scenes, then glyphs (train and val only). Scenes with one object of
+        seen cells belong to train alone.
 
         Args:
             subset: "scenes", "glyphs" or None for both.
@@ -111,7 +113,8 @@ class EmojiWorld:
         Args:
             glyphs: whether the names of the real glyphs are included (some 2,000 words more).
         """
-        yield from (" ".join(words) for words in (OBJECTS, COLOURS, NUMBERS, PLACE_PHRASES.values()))
+        # One word or phrase at a time: objects that never meet in training do not meet here either.
+        yield from (*OBJECTS, *COLOURS, *NUMBERS, *PLACE_PHRASES.values())
         for task in TASKS:
             if task != "glyphs":
                 yield from (document.text for document in self.source(task, "train", 500))
@@ -119,7 +122,7 @@ class EmojiWorld:
             yield from (add_article(glyph.name) for glyph in list_glyphs())
 
     def fingerprint(self) -> str:
-        """A hash of all that determines the data: package versions, options, drawings, splits, and the first documents of every task."""
+        """A hash of all that determines the data: package versions, options, drawings, splits, first documents of each task."""
         facts = {package: version(package) for package in art.PACKAGES}
         facts |= {"image_size": self.image_size, "seed": self.seed, "glyphs": [glyph.code for glyph in list_glyphs()]}
         facts["splits"] = [[scene.id, own] for scene, own in self.assignment.items()]
@@ -153,5 +156,3 @@ class EmojiWorld:
                 raise DocumentError(f"{image_id!r} names no picture of EmojiWorld: expected 'scene/...' or 'glyph/...'.")
             self._pixels[image_id] = drawn
         return self._pixels[image_id]
-
-

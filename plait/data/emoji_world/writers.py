@@ -1,7 +1,7 @@
-"""Documents of each task, written from scenes: a candidate document is a pure function of (random numbers, its number, pools).
+"""Documents of each task, written from scenes: a candidate is a pure function of (random numbers, its number, pools).
 
-A writer returns None where its dice made no document of the split; `sources.py` then throws again. Choices that must be balanced
-(answers, types of question) are not thrown but spread evenly over the numbers of the documents.
+A writer returns None where its dice made no document of the split; `sources.py` then throws again. Choices that must be
+balanced (answers, types of question) are not thrown but spread evenly over the numbers of the documents.
 """
 
 import math
@@ -30,8 +30,8 @@ _STRIDES = {name: math.sqrt(prime) for name, prime in zip(("colours", *TYPES), (
 
 
 def spread(number: int, name: str) -> float:
-    """A number in [0, 1): over consecutive documents, or every n-th one, the values of each name fill the interval evenly (a Weyl
-    sequence), and those of different names do so independently."""
+    """A number in [0, 1): over consecutive documents, or every n-th one, the values of each name fill the interval evenly (a
+    Weyl sequence), and those of different names do so independently."""
     return (number + 1) * _STRIDES[name] % 1
 
 
@@ -77,10 +77,12 @@ def write_story_document(random: Random, number: int, pools: Pools) -> Document 
 
 
 def write_edit(random: Random, number: int, pools: Pools) -> Document | None:
-    """Two neighbouring pictures of a story and the sentence between them. Outside training the change is new content: one of the
-    two pictures belongs to the split itself."""
+    """Two neighbouring pictures of a story and the sentence between them. Outside training the change is new content: one of
+    the two pictures belongs to the split itself."""
     story = _draw_story(random, max(STORY_LENGTHS), pools)
-    steps = [] if story is None else [step for step in range(1, len(story.scenes)) if _is_new(story.scenes[step - 1 : step + 1], pools)]
+    if story is None:
+        return None
+    steps = [step for step in range(1, len(story.scenes)) if _is_new(story.scenes[step - 1 : step + 1], pools)]
     if not steps:
         return None
     action = random.choice(sorted({story.actions[step] for step in steps}))

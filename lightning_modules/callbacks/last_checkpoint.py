@@ -1,0 +1,98 @@
+"""The checkpoint from which a run goes on: `checkpoints/last.ckpt`, replaced every n steps, on a stop and at the end.
+
+It saves just before the next step begins, when the validation and the samples of the last one are done: a resumed run writes
+the same rows as one that never stopped. It does not know the format (checkpoint_io.py) nor what makes a resume exact
+(resume.py). For keeping the best by a metric, add Lightning's own ModelCheckpoint.
+"""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lightning_modules.interruption import StopSignals
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps last.ckpt, and stops cleanly on Ctrl-C.
+
+    Args:
+        folder: run folder.
+        every_n_steps: optimiser steps between two saves; 0 saves only on a stop and at the end.
+    """
+
+    def __init__(self, folder: str | Path, every_n_steps: int = 500) -> None:
+        super().__init__(dirpath=Path(folder) / "checkpoints", filename="last", save_top_k=0, save_last=False)
+        self.every_n_steps = every_n_steps
+        self._signals = StopSignals()
+        self._saved_step = 0
+        self._is_due = False
+        self._is_between_steps = False
+
+    @property
+    def path(self) -> str:
+        """Where it saves."""
+        return str(Path(self.dirpath) / "last.ckpt")
+
+    @property
+    def state_key(self) -> str:
+        """One per run folder."""
+        return "LastCheckpoint"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing to remember: a run folder may be moved."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to remember."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Listen for a stop."""
+        self._saved_step = trainer.global_step
+        self._signals.install()
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Save what is due, and stop if that was asked for; only between two optimiser steps."""
+        if batch_idx % trainer.accumulate_grad_batches:
+            return
+        request = self._signals.requested
+        stops = request is not None
+        if trainer.world_size > 1:
+            stops = trainer.strategy.reduce_boolean_decision(stops, all=False)
+        if self._is_due or stops:
+            self._save(trainer)
+        if stops:
+            self._signals.pass_on(request or signal.SIGTERM)
+        self._is_between_steps = False
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Note that a save is due; it is done when the validation of this step is over."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._is_between_steps = True
+            self._is_due |= self.every_n_steps > 0 and trainer.global_step % self.every_n_steps == 0
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Nothing: epochs have no meaning here."""
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Nothing: what is due is saved before the next step."""
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save the end."""
+        self._signals.restore()
+        self._save(trainer)
+
+    def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Save, if the failure came between two steps (in a validation, say) and no other rank has to join in."""
+        self._signals.restore()
+        if self._is_between_steps and trainer.world_size == 1:
+            self._save(trainer)
+
+    def _save(self, trainer: lightning.Trainer) -> None:
+        self._is_due = False
+        if trainer.fast_dev_run or trainer.global_step == self._saved_step:
+            return
+        trainer.save_checkpoint(self.path, weights_only=False)
+        self._saved_step = trainer.global_step

@@ -1,0 +1,39 @@
+"""The progress bar: optimiser steps out of all, the loss, and what a user can act on. Nothing is shown where nobody watches."""
+
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+
+class Progress(TQDMProgressBar):
+    """Lightning's bar over the steps of the whole stage instead of the batches of an epoch.
+
+    Args:
+        refresh_rate: batches between two updates.
+    """
+
+    def __init__(self, refresh_rate: int = 10) -> None:
+        super().__init__(refresh_rate=refresh_rate, leave=True)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Count steps of the stage."""
+        super().on_train_epoch_start(trainer)
+        if trainer.max_steps > 0:
+            self.train_progress_bar.reset(trainer.max_steps)
+            self.train_progress_bar.initial = trainer.global_step
+            self.train_progress_bar.set_description("steps")
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
+        """Move on by whole optimiser steps."""
+        bar = self.train_progress_bar
+        if trainer.max_steps <= 0:
+            return super().on_train_batch_end(trainer, pl_module, *_)
+        if trainer.global_step % self.refresh_rate == 0 or trainer.global_step == trainer.max_steps:
+            bar.n = trainer.global_step
+            bar.set_postfix(self.get_metrics(trainer, pl_module))
+        return None
+
+    def get_metrics(self, trainer: lightning.Trainer, pl_module: Any) -> dict[str, Any]:
+        """The metrics that were logged for the bar, without Lightning's version number."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}

@@ -1,0 +1,79 @@
+"""What the model draws and writes while it trains: one page of interleaved samples per look, on disk and in W&B.
+
+The recipe gives a callable that draws; the gallery puts the model to rest (evaluation mode, no gradients, the global random
+numbers set aside, so that looking never changes training), writes samples/step-<n>.html and .json, and hands the same page to
+every logger that takes samples. It does not know how samples are drawn or scored.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.utilities.seed import isolate_rng
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+
+from lightning_modules.callbacks.throughput import paused_clocks
+from plait.rendering import Sample, render_html
+
+Draw = Callable[[nn.Module], Sequence[Sample]]
+
+
+class SampleGallery(Callback):
+    """Draws and stores samples.
+
+    Args:
+        folder: run folder.
+        draw: model -> samples; the same prompts and seeds each time, so that pages can be compared.
+        every_n_steps: optimiser steps between two looks; 0 looks only at the end.
+    """
+
+    def __init__(self, folder: str | Path, draw: Draw, every_n_steps: int = 0) -> None:
+        self.folder = Path(folder) / "samples"
+        self.draw = draw
+        self.every_n_steps = every_n_steps
+        self._last_step = -1
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Look, if it is due."""
+        is_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if is_step and self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+            self._look(trainer, pl_module)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Look at the finished model."""
+        self._look(trainer, pl_module)
+
+    def _look(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        step = trainer.global_step
+        if step == self._last_step or not trainer.is_global_zero:
+            return
+        self._last_step = step
+        with paused_clocks(trainer), at_rest(pl_module.model):
+            samples = list(self.draw(pl_module.model))
+        page = render_html(samples, title=f"Samples after step {step}", note=type(pl_module).__name__)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"step-{step:07d}.html"
+        path.write_text(page, encoding="utf-8")
+        records = [sample.to_json() for sample in samples]
+        path.with_suffix(".json").write_text(json.dumps(records, indent=1), encoding="utf-8")
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_samples"):
+                logger.log_samples(samples, max(step - 1, 0), page, f"samples/{path.name}")
+
+
+@contextmanager
+def at_rest(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients or a trace in the global random numbers; every module gets its own mode back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad(), isolate_rng():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,55 @@
+"""Stopping at the end of an optimiser step instead of in the middle of one.
+
+The first Ctrl-C (or SIGTERM, or Slurm's SIGUSR1 where Lightning listens to it) is only noted; whoever asks `name_of_request` at a
+safe place acts on it. A second Ctrl-C stops at once. It does not know what is saved.
+"""
+
+import logging
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class StopSignals:
+    """Takes the place of the handlers of the stop signals between `install` and `restore` (main thread only)."""
+
+    def __init__(self) -> None:
+        self.requested: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def install(self) -> None:
+        """Start listening."""
+        if self._before or threading.current_thread() is not threading.main_thread():
+            return
+        self.requested = None
+        for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])):
+            before = signal.getsignal(number)
+            if number in (signal.SIGINT, signal.SIGTERM) or callable(before):
+                self._before[number] = before
+                signal.signal(number, self._note)
+
+    def restore(self) -> None:
+        """Give the handlers back."""
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        self._before.clear()
+
+    def pass_on(self, number: signal.Signals) -> None:
+        """Do what the former handler would have done: requeue for Slurm's signal, a KeyboardInterrupt for the others."""
+        before = self._before.get(number)
+        self.restore()
+        self.requested = None
+        if number not in (signal.SIGINT, signal.SIGTERM) and callable(before):
+            before(number, None)
+            return
+        raise KeyboardInterrupt(f"stopped by {number.name}")
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested is not None and number == signal.SIGINT:
+            self.restore()
+            raise KeyboardInterrupt("stopped at once")
+        self.requested = signal.Signals(number)
+        log.warning("%s: stopping after this optimiser step (Ctrl-C again stops at once).", self.requested.name)

@@ -1,0 +1,223 @@
+"""One row schema for everything: documents with their pictures -> parquet, and such a folder or Hub dataset -> documents.
+
+    id, split, source, license   strings; source says where the pictures come from ("real", "composed", ...)
+    images                       the pictures of the row, encoded
+    segments                     in reading order: type ("text" | "image"), text, image (index into images), image_id, loss, begin_loss
+    meta                         JSON: what is known of the row (task, scene graph, ...), and "ends": false for open-ended documents
+In data of your own, `image_id`, `begin_loss` and `meta` may be missing. This is the only file that imports `datasets`. It knows
+no world, tokenizer or template; documents with codes are refused: codes belong to a tokenizer, rows to everybody.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from plait.document import Document, ImageSpan, Span, TextSpan
+from plait.errors import DocumentError, RecipeError
+from plait.images import open_image
+
+if TYPE_CHECKING:
+    import datasets
+
+COLUMNS = ("id", "split", "source", "license", "images", "segments", "meta")
+REQUIRED = ("id", "images", "segments")
+
+_NO_DATASETS = "Reading and writing rows needs the package datasets: run `pip install datasets`."
+
+
+def export_documents(
+    documents: Sequence[Document],
+    picture: Callable[[str], Image.Image],
+    folder: str | PathLike[str],
+    split: str = "train",
+    rows_per_file: int = 5_000,
+) -> list[Path]:
+    """Write documents and their pictures as parquet files `<folder>/<split>-00000-of-00004.parquet`, which `open_rows` and
+    `datasets.load_dataset(folder)` read.
+
+    Args:
+        picture: image id -> picture.
+        split: name of the split for files and rows; a row keeps the split that its document names itself.
+
+    Raises:
+        DocumentError: a document holds codes instead of pictures.
+        RecipeError: there are files of this split already, or `datasets` is not installed.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise RecipeError(_NO_DATASETS) from error
+    folder = Path(folder)
+    if found := _find_files(folder, split):
+        raise RecipeError(f"{folder} already holds {len(found)} files of the split {split!r}: remove them or take another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(0, max(1, len(documents)), rows_per_file)
+    paths = []
+    for number, start in enumerate(starts):
+        stop = min(start + rows_per_file, len(documents))
+        rows = [document_to_row(documents[index], picture, split) for index in range(start, stop)]
+        path = folder / f"{split}-{number:05d}-of-{len(starts):05d}.parquet"
+        datasets.Dataset.from_list(rows, features=_list_features()).to_parquet(path)
+        paths.append(path)
+    return paths
+
+
+def document_to_row(document: Document, picture: Callable[[str], Image.Image], split: str = "") -> dict[str, Any]:
+    """One row of the schema; a picture that occurs twice is stored once.
+
+    Raises:
+        DocumentError: the document holds codes, a form or a hole.
+    """
+    names: list[str] = []
+    segments = []
+    for span in document.spans:
+        segment = {"type": "text", "text": "", "image": -1, "image_id": "", "loss": span.loss, "begin_loss": False}
+        if isinstance(span, TextSpan):
+            segment["text"] = span.text
+        elif span.form is not None or span.codes is not None:
+            raise DocumentError(
+                f"Document {document.id!r}: picture {span.image_id!r} is already encoded (form {span.form!r}); export the raw document."
+            )
+        else:
+            if span.image_id not in names:
+                names.append(span.image_id)
+            segment |= {"type": "image", "image": names.index(span.image_id), "image_id": span.image_id}
+            segment["begin_loss"] = span.begin_loss
+        segments.append(segment)
+    meta = dict(document.meta) if document.ends else {**document.meta, "ends": False}
+    return {
+        "id": document.id,
+        "split": document.meta.get("split", split),
+        "source": document.meta.get("source", ""),
+        "license": document.meta.get("license", ""),
+        "images": [{"bytes": _to_png(picture(name)), "path": None} for name in names],
+        "segments": segments,
+        "meta": json.dumps(meta, sort_keys=True),
+    }
+
+
+def row_to_document(row: Mapping[str, Any]) -> Document:
+    """The raw document of a row; inverse of `document_to_row`. Pictures are not touched.
+
+    Raises:
+        DocumentError: the row does not follow the schema.
+    """
+    name = row.get("id", "?")
+    try:
+        meta = json.loads(row.get("meta") or "{}")
+        spans = tuple(_read_segment(segment, name) for segment in row["segments"])
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise DocumentError(f"Row {name!r} does not follow the schema {COLUMNS}: {error!r}.") from error
+    ends = bool(meta.pop("ends", True))
+    facts = {key: row[key] for key in ("split", "source", "license") if row.get(key)}
+    return Document(spans, id=str(name), ends=ends, meta={**facts, **meta})
+
+
+class Rows(Sequence[Document]):
+    """Documents of a parquet folder or Hub dataset, and their pictures by image id.
+
+    Args:
+        table: a dataset with the columns of the schema.
+    """
+
+    def __init__(self, table: "datasets.Dataset") -> None:
+        missing = [column for column in REQUIRED if column not in table.column_names]
+        if missing:
+            raise DocumentError(f"The data has the columns {table.column_names}, {missing} are missing: expected {COLUMNS}.")
+        self._images = table.select_columns(["images"]).cast_column("images", _list_features()["images"])
+        self._texts = table.remove_columns(["images"])
+        self._places: dict[str, tuple[int, int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, index: int) -> Document:
+        return row_to_document(self._texts[index])
+
+    def picture(self, image_id: str) -> Image.Image:
+        """The picture as RGB.
+
+        Raises:
+            DocumentError: no row has it, or it cannot be read.
+        """
+        if self._places is None:
+            self._places = dict(self._list_places())
+        if image_id not in self._places:
+            raise DocumentError(f"None of {len(self)} rows has a picture {image_id!r}.")
+        row, index = self._places[image_id]
+        images = self._images[row]["images"]
+        if not 0 <= index < len(images):
+            raise DocumentError(f"Row {self._texts[row]['id']!r} has {len(images)} pictures, a segment names number {index}.")
+        return open_image(images[index]["bytes"] or images[index]["path"], name=image_id)
+
+    def _list_places(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        for row, (name, segments) in enumerate(zip(self._texts["id"], self._texts["segments"], strict=True)):
+            for segment in segments:
+                if segment["type"] == "image":
+                    yield _name_image(segment, name), (row, segment["image"])
+
+
+def open_rows(path: str | PathLike[str], split: str = "train", cache_dir: str | None = None, revision: str | None = None) -> Rows:
+    """Read a folder of parquet files, or a dataset of the Hub, that follows the schema.
+
+    Args:
+        path: the folder, or a name such as "user/name".
+        cache_dir: where `datasets` keeps its working copy; None is its own choice.
+        revision: commit of a Hub dataset; give one where results have to stay the same.
+
+    Raises:
+        RecipeError: there is no such folder, dataset or split, or `datasets` is not installed.
+        DocumentError: columns are missing.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise RecipeError(_NO_DATASETS) from error
+    folder = Path(path)
+    if folder.is_dir():
+        files = _find_files(folder, split)
+        if not files:
+            raise RecipeError(f"{folder} holds no parquet files of the split {split!r}: found {sorted(p.name for p in folder.iterdir())}.")
+        return Rows(datasets.Dataset.from_parquet([str(file) for file in files], cache_dir=cache_dir))
+    try:
+        return Rows(datasets.load_dataset(str(path), split=split, cache_dir=cache_dir, revision=revision))
+    except (FileNotFoundError, ConnectionError, ValueError) as error:
+        raise RecipeError(f"{path} is neither a folder nor a dataset that can be reached, or has no split {split!r}: {error}") from error
+
+
+def _list_features() -> "datasets.Features":
+    import datasets
+
+    segment = {name: datasets.Value("string") for name in ("type", "text", "image_id")}
+    segment |= {"image": datasets.Value("int32"), "loss": datasets.Value("bool"), "begin_loss": datasets.Value("bool")}
+    features = {name: datasets.Value("string") for name in ("id", "split", "source", "license")}
+    # Not decoded by `datasets`: pictures go through plait's own loader, which refuses what it cannot read faithfully.
+    features |= {"images": datasets.List(datasets.Image(decode=False)), "segments": datasets.List(segment)}
+    return datasets.Features({**features, "meta": datasets.Value("string")})
+
+
+def _find_files(folder: Path, split: str) -> list[Path]:
+    return sorted({*folder.glob(f"{split}.parquet"), *folder.glob(f"{split}-*-of-*.parquet")})
+
+
+def _read_segment(segment: Mapping[str, Any], row: str) -> Span:
+    if segment["type"] == "text":
+        return TextSpan(segment["text"], bool(segment.get("loss")))
+    if segment["type"] == "image":
+        return ImageSpan(_name_image(segment, row), bool(segment.get("loss")), bool(segment.get("begin_loss")))
+    raise DocumentError(f"Row {row!r} has a segment of type {segment['type']!r}: expected 'text' or 'image'.")
+
+
+def _name_image(segment: Mapping[str, Any], row: str) -> str:
+    return segment.get("image_id") or f"{row}/{segment['image']}"
+
+
+def _to_png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,83 @@
+"""Batches of pictures for training a vision tokenizer, by number: batch k is a pure function of (seed, k).
+
+Pictures come from named pools (scenes, glyphs) in fixed shares, with replacement. It knows pictures by id only; who draws them
+and which of them a split allows is the world's affair.
+"""
+
+from bisect import bisect
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate as cumulate
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+
+from plait.errors import RecipeError
+
+
+class PictureBatches:
+    """Map-style over batch numbers.
+
+    Args:
+        pools: name -> image ids.
+        weights: name -> share of pictures (normalised here).
+        pixels: image ids -> uint8 (n h w 3).
+        batch_size: pictures per batch.
+        num_batches: length of the epoch.
+        terms: loss terms of the model that are counted in pictures.
+        seed: of everything that is drawn.
+        accumulate: micro-batches per optimiser step, over which `counts` run.
+        rank, num_ranks: this process takes every `num_ranks`-th picture of each batch.
+
+    Raises:
+        RecipeError: a pool is weighed that is not there or empty, or a batch does not divide among the ranks.
+    """
+
+    def __init__(
+        self,
+        *,
+        pools: Mapping[str, Sequence[str]],
+        weights: Mapping[str, float],
+        pixels: Callable[[Sequence[str]], np.ndarray],
+        batch_size: int,
+        num_batches: int,
+        terms: Sequence[str] = ("reconstruction", "quantizer"),
+        seed: int = 0,
+        accumulate: int = 1,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ) -> None:
+        self.names = [name for name, weight in weights.items() if weight > 0]
+        bad = [name for name in self.names if not len(pools.get(name, ()))]
+        if bad or not self.names:
+            raise RecipeError(f"Pools {bad or list(weights)} give no pictures, expected weights over {sorted(pools)}.")
+        if batch_size % num_ranks:
+            raise RecipeError(f"A batch of {batch_size} pictures does not divide among {num_ranks} ranks.")
+        self.pools = [pools[name] for name in self.names]
+        self._bounds = list(cumulate(weights[name] for name in self.names))
+        self.pixels, self.batch_size, self.num_batches = pixels, batch_size, num_batches
+        self.terms, self.seed = tuple(terms), seed
+        self.accumulate, self.rank, self.num_ranks = accumulate, rank, num_ranks
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def image_ids(self, batch: int) -> list[str]:
+        """The pictures of a batch, of this rank."""
+        chosen = []
+        for place in range(self.rank, self.batch_size, self.num_ranks):
+            draw = Random(f"{self.seed}/{batch}/{place}")
+            pool = self.pools[bisect(self._bounds, draw.random() * self._bounds[-1], hi=len(self.pools) - 1)]
+            chosen.append(pool[draw.randrange(len(pool))])
+        return chosen
+
+    def __getitem__(self, batch: int) -> dict[str, Any]:
+        """Images (b 3 h w) in [-1, 1] and the counts of the whole optimiser step."""
+        if not 0 <= batch < self.num_batches:
+            raise IndexError(f"batch {batch} of {self.num_batches}")
+        first = batch - batch % self.accumulate
+        steps = min(self.accumulate, self.num_batches - first)
+        pixels = torch.from_numpy(self.pixels(self.image_ids(batch)))
+        images = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+        return {"images": images, "counts": dict.fromkeys(self.terms, float(self.batch_size * steps))}

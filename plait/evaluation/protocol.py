@@ -1,0 +1,143 @@
+"""The evaluation protocol: one call, every figure of every split, each beside its baselines, and the items behind them.
+
+One sample per prompt; policies are chosen on val beforehand (`tuning.py`) and printed with each figure; `n` prompts per
+figure where the split holds as many different ones, else all, and the figure says how many. The oracle is loosened once, on
+reconstructions of training pictures, and never again. The protocol knows systems only through `UnifiedModel`.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+from plait.data.emoji_world.scenes import Scene
+from plait.errors import RecipeError
+from plait.evaluation.bench import Bench, Codes, describe_policies
+from plait.evaluation.blind import BlindAnswers
+from plait.evaluation.editing import judge_edits
+from plait.evaluation.figures import Figure, Record
+from plait.evaluation.generation import judge_generation
+from plait.evaluation.interleaved import judge_stories, judge_told_stories
+from plait.evaluation.reconstruction import calibrate_oracle, judge_reconstruction, measure_codebooks
+from plait.evaluation.understanding import judge_captions, judge_questions
+from plait.protocols import Policy
+
+Examination = Callable[[Bench, BlindAnswers, str], tuple[dict[str, Figure], list[Record]]]
+
+EXAMINATIONS: Mapping[str, Examination] = {
+    "reconstruction": judge_reconstruction,
+    "one_object": partial(judge_generation, num_things=1),
+    "two_objects": partial(judge_generation, num_things=2),
+    "captions": partial(judge_captions, task="two_objects"),
+    "captions_one_object": partial(judge_captions, task="one_object"),
+    "vqa": lambda bench, blind, split: judge_questions(bench, split),
+    "edits": judge_edits,
+    "stories": judge_stories,
+    "stories_told": judge_told_stories,
+}
+
+WITHOUT_ONE_OBJECT = ("reconstruction", "two_objects", "captions", "vqa", "edits", "stories", "stories_told")
+DEFAULT_PLAN: Mapping[str, Sequence[str]] = {
+    "val": tuple(EXAMINATIONS),
+    "test_pair": WITHOUT_ONE_OBJECT,  # a pair needs two
+    "test_combo": tuple(EXAMINATIONS),
+}
+"""split -> examinations"""
+
+NUM_TRAINING_SCENES = 2000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Args:
+        results: figure name -> {value, low, high, n, policy, baselines, and gap_closed where there is a majority baseline}.
+        records: every judged item, for sheets.
+        facts: what holds for all figures: policies, oracle, codebook, seed, durations in seconds.
+    """
+
+    results: dict[str, dict[str, Any]]
+    records: list[Record]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def select(self, key: str) -> list[Record]:
+        """The records behind one figure, such as "test_pair/two_objects"."""
+        return [record for record in self.records if record.key == key]
+
+
+def evaluate(
+    model: Any,
+    world: Any,
+    oracle: Any,
+    codes: Codes,
+    policies: Mapping[str, Policy],
+    *,
+    n: int = 300,
+    plan: Mapping[str, Sequence[str]] = DEFAULT_PLAN,
+    batch_size: int = 256,
+    seed: int = 0,
+    is_calibrated: bool = False,
+    on_progress: Callable[[str], None] = lambda line: None,
+) -> Evaluation:
+    """Examine a model on the splits of the world.
+
+    Args:
+        model: see `Bench`.
+        oracle: a `plait.evaluation.verifier.Oracle`.
+        codes: image id -> code grids of the model's tokenizer.
+        policies: "text" and "image".
+        n: prompts per figure.
+        plan: split -> names of examinations.
+        is_calibrated: the oracle was calibrated on this tokenizer already.
+        on_progress: called with one line of text after each examination.
+
+    Raises:
+        RecipeError: the plan names an examination that does not exist.
+    """
+    unknown = sorted({name for names in plan.values() for name in names} - set(EXAMINATIONS))
+    if unknown:
+        raise RecipeError(f"The evaluation plan names {unknown}: expected examinations of {sorted(EXAMINATIONS)}.")
+    bench = Bench(model, world, oracle, codes, policies, n=n, batch_size=batch_size, seed=seed)
+    blind = BlindAnswers(list_training_scenes(world))
+    facts: dict[str, Any] = {"policies": describe_policies(policies), "n": n, "seed": seed, "durations_s": {}}
+    if not is_calibrated:
+        facts["oracle"] = asdict(calibrate_oracle(bench))
+    facts["codebook"] = describe_codebook(bench)
+    results: dict[str, dict[str, Any]] = {}
+    records: list[Record] = []
+    for split, names in plan.items():
+        for name in names:
+            start = time.perf_counter()
+            figures, judged = EXAMINATIONS[name](bench, blind, split)
+            duration = time.perf_counter() - start
+            facts["durations_s"][f"{split}/{name}"] = duration
+            results |= {key: figure.to_dict() for key, figure in figures.items()}
+            records += judged
+            on_progress(f"{_headline(figures)} [{duration:.1f} s]")
+    return Evaluation(results, records, facts)
+
+
+def list_training_scenes(world: Any, num_scenes: int = NUM_TRAINING_SCENES) -> list[Scene]:
+    """Scenes of the training split as they occur there, so many of each kind."""
+    scenes = []
+    for task in ("one_object", "two_objects"):
+        source = world.source(task, "train")
+        scenes += [Scene.from_json(source[index].meta["scene"]) for index in range(min(num_scenes, len(source)))]
+    return scenes
+
+
+def describe_codebook(bench: Bench, num_pictures: int = 1000) -> dict[str, dict[str, float]]:
+    """Health of the tokenizer's codebooks on training pictures."""
+    names = bench.world.image_ids("train", "scenes")
+    chosen = names[:: max(1, len(names) // num_pictures)]
+    health = measure_codebooks([bench.codes(name) for name in chosen], bench.model.vision_tokenizer.digit_sizes)
+    return {name: asdict(value) for name, value in health.items()}
+
+
+def _headline(figures: Mapping[str, Figure]) -> str:
+    """The first figure of an examination in one line."""
+    key, figure = next(iter(figures.items()))
+    baselines = ", ".join(f"{name} {value:.2f}" for name, value in figure.baselines.items())
+    return f"{key} {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] n={figure.n} ({baselines})"

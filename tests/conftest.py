@@ -1,0 +1,33 @@
+"""Shared by all tests: shapes and types of plait are checked while they run, and one small run is made once per session."""
+
+import os
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+# before anything of plait is imported: annotations become checks
+_HOOK = install_import_hook("plait", "beartype.beartype")
+
+import pytest  # noqa: E402
+
+# no test asks a hub or a tracker, whatever the machine is logged in to
+os.environ.update({"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true", "TOKENIZERS_PARALLELISM": "false"})
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole curriculum at scale=tiny, made once: folders tokenizer, codes, pretraining, ... Read it, never write into it."""
+    from lightning_modules.launch import launch
+    from lightning_modules.loops.curriculum import compose_job
+
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    launch(compose_job("train", ["curriculum=demo", f"paths.folder={folder}", "job.overrides=[scale=tiny]"]))
+    return folder

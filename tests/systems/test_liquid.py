@@ -1,0 +1,198 @@
+"""Liquid: its formats and loss masks, its head on a real backbone, and that it learns and draws."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from plait.backbones.causal_lm import CausalLM
+from plait.document import Document, ImageSpan, TextSpan
+from plait.errors import RecipeError
+from plait.sampling.policies import SamplingPolicy
+from plait.sequence.audit import audit
+from plait.systems.liquid import CAPTION, DRAW, LiquidTemplate, build
+from tests.sequence.random_documents import WORDS, TinyText
+
+CODES = (np.arange(4).reshape(2, 2) % 3,)
+GREEDY = {"text": SamplingPolicy(temperature=0), "image": SamplingPolicy(temperature=0)}
+
+
+class Text(TinyText):
+    """The tiny words and those of the template; punctuation stays on its word."""
+
+    words = list(
+        dict.fromkeys([
+            *WORDS,
+            *(word for text in LiquidTemplate().texts() for word in text.split()),
+            *"what colour ? it make".split(),
+        ])
+    )
+    size = 3 + len(words)
+
+    def encode(self, text):
+        return [3 + self.words.index(word) for word in text.split()]
+
+    def decode(self, ids):
+        return " ".join(self.words[id - 3] if id >= 3 else f"<{id}>" for id in ids)
+
+
+class Tokenizer:
+    """A stand-in: 12 codes of digits (3, 4) on a 2 x 2 grid."""
+
+    code_sizes, digit_sizes, grid_shapes, image_size = (12,), ((3, 4),), ((2, 2),), (4, 4)
+
+    def decode(self, codes, noise=None):
+        return codes[0][:, None].float().expand(-1, 3, -1, -1) / 6 - 1
+
+
+def tiny_liquid(architecture: str = "llama", code_rows: str = "dense", **template):
+    torch.manual_seed(0)
+    backbone = CausalLM.from_config(
+        architecture,
+        vocab_size=Text.size + 5,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=256,
+    )
+    return build(
+        backbone=backbone,
+        vision_tokenizer=Tokenizer(),
+        text_tokenizer=Text(),
+        template=LiquidTemplate(**template),
+        code_rows=code_rows,
+    )
+
+
+def image(name: str = "i", **flags) -> ImageSpan:
+    return ImageSpan(name, codes=CODES, **flags)
+
+
+PAIR = Document((TextSpan("a red car"), image()), id="pair")
+
+
+def supervised(model, document: Document) -> tuple[list[str], list[str]]:
+    """(all tokens, those that carry loss) of one worded document as people read them."""
+    (tokens,) = audit(model.builder.build([document]), model.builder)
+    return [token.text for token in tokens], [token.text for token in tokens if token.term]
+
+
+def test_format_a_text_to_image() -> None:
+    model = tiny_liquid(text_to_image_ratio=1.0, caption_dropout=0.0, instructions=(DRAW,))
+    tokens, loss = supervised(model, model.template.wrap(PAIR, 0))
+    codes = ["0", "1", "2", "0"]
+    opening = ["<begin_document>", "a", "red", "car", *DRAW.split(), "<begin_image>"]
+    assert tokens == [*opening, *codes, "<end_image>", "<end_document>"]
+    assert loss == [*codes, "<end_image>", "<end_document>"]  # 1,026 targets for 1,024 codes; never the begin marker
+
+
+def test_format_b_drops_the_whole_text_at_the_published_rate() -> None:
+    model = tiny_liquid(text_to_image_ratio=1.0)
+    tokens, _ = supervised(model, replace(PAIR, spans=(TextSpan("<unconditional>"), image(form="codes", loss=True))))
+    assert tokens[:3] == ["<begin_document>", "<unconditional>", "<begin_image>"]
+    dropped = [model.template.wrap(PAIR, counter).text == "<unconditional>" for counter in range(4000)]
+    assert 0.08 < np.mean(dropped) < 0.12
+
+
+def test_format_d_captions() -> None:
+    model = tiny_liquid(text_to_image_ratio=0.0)
+    tokens, loss = supervised(model, model.template.wrap(PAIR, 0))
+    assert tokens[1] == "<begin_image>" and tokens[7:] == [*CAPTION.split(), "a", "red", "car", "<end_document>"]
+    assert loss == ["a", "red", "car", "<end_document>"]
+
+
+def test_ratio_of_directions() -> None:
+    template = LiquidTemplate(text_to_image_ratio=0.8)
+    drawn = [template.wrap(PAIR, counter).spans[-1].__class__ is ImageSpan for counter in range(4000)]
+    assert 0.78 < np.mean(drawn) < 0.82
+    assert [template.wrap(PAIR, 7), template.wrap(PAIR, 8)] == [template.wrap(PAIR, 7), template.wrap(PAIR, 8)]
+
+
+def test_format_e_text_supervises_all_and_does_not_end() -> None:
+    model = tiny_liquid()
+    text = Document((TextSpan("the red car is left of the house", loss=True),), ends=False)
+    tokens, loss = supervised(model, model.template.wrap(text, 0))
+    assert loss == tokens[1:] and tokens[-1] == "house"
+
+
+def test_format_f_chat_supervises_answers_and_their_end() -> None:
+    model = tiny_liquid()
+    questions = Document((image(), TextSpan("what colour ?"), TextSpan("red", True), TextSpan("what is it ?"), TextSpan("car", True)))
+    tokens, loss = supervised(model, model.template.wrap(questions, 0))
+    assert loss == ["red", "<end_of_turn>", "car", "<end_of_turn>", "<end_document>"]
+    assert tokens[1:4] == ["<start_of_turn>", "user", "<begin_image>"]
+
+
+def test_edits_learn_to_begin_a_picture() -> None:
+    model = tiny_liquid()
+    edit = Document((image("before"), TextSpan("make the car blue"), image("after", loss=True)))
+    _, loss = supervised(model, model.template.wrap(edit, 0))
+    assert loss[0] == "<begin_image>" and loss[-3:] == ["<end_image>", "<end_of_turn>", "<end_document>"]
+
+
+def test_a_document_without_loss_is_refused() -> None:
+    with pytest.raises(RecipeError, match="nothing could be learned"):
+        LiquidTemplate().wrap(Document((image(), image("j"))), 0)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma", "gemma2"])
+def test_loss_equals_cross_entropy_of_written_out_logits(architecture) -> None:
+    model = tiny_liquid(architecture)
+    documents = [model.template.wrap(replace(PAIR, id=str(i)), i) for i in range(12)]
+    batch = model.builder.build(documents, row_length=64)
+    terms = model.loss(batch)
+    hidden = model.hidden(batch)
+    logits = model.head.logits(hidden.flatten(0, 1), range(len(model.builder.vocabulary.segments)))
+    where = batch.targets.flatten() >= 0
+    expected = torch.nn.functional.cross_entropy(logits[where], batch.targets.flatten()[where], reduction="sum")
+    assert torch.allclose(sum(terms.sums.values()), expected, rtol=1e-5)
+    assert terms.counts == batch.counts
+
+
+@pytest.mark.parametrize("code_rows", ["dense", "factorised"])
+def test_it_learns_eight_documents_and_writes_them_back(code_rows) -> None:
+    model = tiny_liquid(code_rows=code_rows, caption_dropout=0.0, instructions=(DRAW,))
+    rng = np.random.default_rng(0)
+    pairs = []
+    for number in range(8):
+        codes = (rng.integers(12, size=(2, 2)),)
+        caption = f"a {['red', 'blue'][number % 2]} {['car', 'house'][number // 2 % 2]} {['left', 'above'][number // 4]}"
+        pairs.append(Document((TextSpan(caption), ImageSpan(f"i{number}", codes=codes)), id=str(number)))
+    draw = [LiquidTemplate(text_to_image_ratio=1.0, caption_dropout=0.0, instructions=(DRAW,)).wrap(p, 0) for p in pairs]
+    tell = [LiquidTemplate(text_to_image_ratio=0.0).wrap(p, 0) for p in pairs]
+    batch = model.builder.build(draw + tell, row_length=128)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        terms = model.loss(batch)
+        optimizer.zero_grad()
+        sum(terms.sums.values()).div(sum(terms.counts.values())).backward()
+        optimizer.step()
+    prompts = [model.template.draw_prompt(p.spans[0].text) for p in pairs]
+    drawn = model.generate(prompts, GREEDY, list(range(8)))
+    assert all(np.array_equal(d.images[0].codes[0], p.images[0].codes[0]) for d, p in zip(drawn, pairs, strict=True))
+    told = model.generate([model.template.caption_prompt(p.images[0]) for p in pairs], GREEDY, list(range(8)))
+    assert [model.template.answer(d.spans[-1].text) for d in told] == [p.spans[0].text for p in pairs]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_sampled_batch_of_eight_equals_eight_singles(guidance) -> None:
+    model = tiny_liquid()
+    policies = {"text": SamplingPolicy(), "image": SamplingPolicy(guidance=guidance, top_k=8, top_p=0.9)}
+    prompts = [model.template.draw_prompt("a red car")] * 3 + [model.template.caption_prompt(image())] * 3
+    prompts += [model.template.story_prompt((TextSpan("the car is red"),)), model.template.edit_prompt(image(), "make it blue")]
+    budget = {"max_images": 2, "max_tokens": 30}
+    together = model.generate(prompts, policies, list(range(8)), **budget)
+    for seed, prompt in enumerate(prompts):
+        assert model.generate([prompt], policies, [seed], **budget) == [together[seed]]
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    backbone = CausalLM.from_config("llama", vocab_size=4, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1)
+    with pytest.raises(RecipeError, match="but the backbone's table has 4 rows"):
+        build(backbone=backbone, vision_tokenizer=Tokenizer(), text_tokenizer=Text(), template=LiquidTemplate())
+    with pytest.raises(RecipeError, match="final soft cap"):
+        tiny_liquid("gemma2", "factorised")
