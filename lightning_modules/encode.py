@@ -5,12 +5,14 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from lightning_modules.launch import run_command
+import lightning_modules.instantiate  # noqa: F401 (teaches OmegaConf the references that configs use)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://plait.conf", config_name="encode")
 def main(config: DictConfig) -> Any:
     """The job of conf/encode.yaml."""
+    from lightning_modules.launch import run_command  # here, so that --help and --cfg answer without loading torch
+
     return run_command(config)
 
 

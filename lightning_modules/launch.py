@@ -11,7 +11,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -217,22 +217,22 @@ def settle_folder(config: DictConfig) -> Path:
 
 def config_hash(config: DictConfig) -> str:
     """sha256 of what a job computes: its resolved config without `UNHASHED`, and the weights that it starts from."""
-    counted = {name: value for name, value in resolve(config).items() if name not in UNHASHED}
+    counted = resolve(config, leave_out=UNHASHED)
     counted["job"] = {key: value for key, value in counted["job"].items() if key not in (*UNHASHED, "folder", "loggers")}
     counted["base"] = {part: _identity(where) for part, where in OmegaConf.to_container(config.base).items()}
     counted["run"] = _identity(config.get("run"))
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
 
 
-def resolve(config: DictConfig) -> dict[str, Any]:
+def resolve(config: DictConfig, leave_out: Sequence[str] = ()) -> dict[str, Any]:
     """The nodes that the job of a config refers to, directly or through others, with every reference written out."""
     raw = OmegaConf.to_container(config, resolve=False)
-    names, found = {name for name in ("name", "tags", "seed", "base") if name in raw}, {"job"}
+    names, found = set(), {name for name in ("job", "name", "tags", "seed", "base") if name in raw}.difference(leave_out)
     while found:
         names |= found
         mentioned = MENTION.findall(json.dumps([raw[name] for name in found]))
-        found = {name for name in mentioned if name in raw} - names
-    return {name: _plain(config, name) for name in sorted(names - {"facts"})}
+        found = {name for name in mentioned if name in raw}.difference(names, leave_out, ["facts"])
+    return {name: _plain(config, name) for name in sorted(names)}
 
 
 def _plain(config: DictConfig, name: str) -> Any:

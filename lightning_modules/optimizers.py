@@ -1,7 +1,7 @@
 """Muon for the hidden matrices, AdamW for everything else, as one optimiser.
 
-Muon (Jordan et al. 2024; torch.optim.Muon) orthogonalises the momentum of two-dimensional weights; its authors keep embeddings,
-heads, norms and biases with AdamW (scaling as in Moonlight, arXiv:2502.16982 section 2.2: `match_rms_adamw`, so that one base
+Muon (Jordan et al. 2024; lightning_modules/muon.py) orthogonalises the momentum of two-dimensional weights; its authors keep embeddings,
+heads, norms and biases with AdamW (scaling as in Moonlight, arXiv:2502.16982 section 2.2, so that one base
 rate serves both). Lightning wants a single optimiser: both work on one list of groups and one state, so schedules, clipping,
 checkpoints and the ledger see nothing unusual. Which matrices are hidden is said by name patterns, not guessed.
 """
@@ -11,8 +11,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
+from lightning_modules.muon import Muon
 from plait.errors import RecipeError
 
 
@@ -49,9 +50,7 @@ class MuonWithAdamW(Optimizer):
                 f"No two-dimensional trainable parameter is met by hidden={list(hidden)}, so Muon has nothing to do. "
                 "Name the hidden layers by their full names ('<part>.<name>'), or use AdamW."
             )
-        self._muon = Muon(
-            matrices, lr=muon_lr or lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
-        )
+        self._muon = Muon(matrices, lr=muon_lr or lr, weight_decay=weight_decay, momentum=momentum)
         # where all trainable parameters are hidden matrices there is nothing for AdamW
         self._adamw = AdamW(rest, lr=lr, weight_decay=weight_decay, betas=tuple(betas), eps=eps) if rest else None
         super().__init__([*self._muon.param_groups, *(self._adamw.param_groups if self._adamw else ())], {})

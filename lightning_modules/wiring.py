@@ -41,10 +41,14 @@ def open_sources(*, world: Any, tasks: Sequence[str], split: str = "train") -> M
 
 
 def open_pools(
-    *, world: Any, subsets: Sequence[str] = ("scenes", "glyphs"), split: str = "train"
+    *, world: Any, subsets: Sequence[str] = ("centred", "placed", "two_objects", "glyphs"), split: str = "train"
 ) -> Mapping[str, Sequence[str]]:
-    """subset -> the image ids of one split."""
-    return {subset: world.image_ids(split, subset) for subset in subsets}
+    """subset -> the image ids of one split: all scenes, all glyphs, or scenes of one kind."""
+    kinds = world.pools(split)
+    return {
+        name: world.image_ids(split, name) if name in ("scenes", "glyphs") else [scene.id for scene in getattr(kinds, name)]
+        for name in subsets
+    }
 
 
 def open_codes(*, folder: str | None, vision_tokenizer: nn.Module, world: Any) -> Codes:

@@ -6,6 +6,7 @@ leaves it beside the target under a name that ends in `.old`.
 """
 
 import ctypes
+import json
 import os
 import shutil
 import uuid
@@ -71,3 +72,12 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_json(path: Path | str, data: object) -> None:
+    """Write JSON beside the target and take its place: a reader finds the old file or the new one, never half of one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    os.replace(beside, path)

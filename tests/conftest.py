@@ -29,5 +29,5 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lightning_modules.loops.curriculum import compose_job
 
     folder = tmp_path_factory.mktemp("runs") / "small"
-    launch(compose_job("train", ["curriculum=demo", f"paths.folder={folder}", "job.overrides=[scale=tiny]"]))
+    launch(compose_job("train", ["curriculum=demo", "scale=tiny", f"paths.folder={folder}", "job.overrides=[scale=tiny]"]))
     return folder

@@ -37,7 +37,8 @@ def run_curriculum(*, stages: Sequence[Mapping[str, Any]], folder: str, override
     """Run the stages that are not finished; the job of `plait-train curriculum=...`.
 
     Args:
-        stages: each {name, config, overrides}.
+        stages: each {name, config, overrides, takes_overrides}; what works on a finished run takes its recipe from there, and
+            those of the command line do not concern it (`takes_overrides: false`).
         folder: of the curriculum; a stage works in `folder/<name>`.
         overrides: for every stage, after its own (those of the command line).
 
@@ -53,8 +54,9 @@ def run_curriculum(*, stages: Sequence[Mapping[str, Any]], folder: str, override
     keys: dict[str, str] = {}
     for number, stage in enumerate(stages, start=1):
         name, place = stage["name"], Path(folder) / stage["name"]
+        takes = stage.get("takes_overrides", True)
         own = [REFERENCE.sub(lambda match: folders[match[1]], item) for item in stage.get("overrides", ())]
-        config = compose_job(stage.get("config", "train"), [*own, *shared, f"paths.folder={place}"])
+        config = compose_job(stage.get("config", "train"), [*own, *(shared if takes else ()), f"paths.folder={place}"])
         log.info("curriculum, %d of %d: %s", number, len(stages), name)
         key = _stage_key(config, {parent: keys[parent] for parent in _parents(stage)})
         job = run_stage(config, place, key)
@@ -105,9 +107,9 @@ def check_stages(stages: Sequence[Mapping[str, Any]]) -> None:
     """
     seen: list[str] = []
     for stage in stages:
-        unknown = sorted(set(stage) - {"name", "config", "overrides"})
+        unknown = sorted(set(stage) - {"name", "config", "overrides", "takes_overrides"})
         if unknown or not stage.get("name"):
-            raise RecipeError(f"Curriculum stage {dict(stage)}: expected the keys name, config and overrides.")
+            raise RecipeError(f"Curriculum stage {dict(stage)}: expected the keys name, config, overrides, takes_overrides.")
         if stage["name"] in seen:
             raise RecipeError(
                 f"Two stages of the curriculum are called {stage['name']!r}: names are folders, give each its own."

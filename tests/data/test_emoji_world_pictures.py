@@ -20,11 +20,6 @@ AREAS_64 = {
 }
 
 
-@pytest.fixture(scope="module")
-def world():
-    return EmojiWorld()
-
-
 def test_there_are_6900_scenes_and_no_two_look_alike(world):
     pixels = world.pixels([scene.id for scene in world.assignment])
     assert pixels.shape == (6900, 64, 64, 3)
@@ -55,7 +50,9 @@ def test_two_things_are_the_two_pictures_together(world):
 def test_every_object_looks_its_colour(world, colour):
     for name in OBJECTS:
         inside = np.asarray(world.picture(f"scene/{colour}-{name}@centre"))[AREAS_64["centre"]]
-        colours = [colorsys.rgb_to_hsv(*(inside[y, x] / 255)) for y, x in zip(*np.nonzero((inside != 255).any(axis=2)), strict=True)]
+        colours = [
+            colorsys.rgb_to_hsv(*(inside[y, x] / 255)) for y, x in zip(*np.nonzero((inside != 255).any(axis=2)), strict=True)
+        ]
         hue, saturation, _ = np.array(colours).T
         off = np.abs((hue * 360 - HUES[colour] + 180) % 360 - 180)
         right = (off < 12) & (saturation > 0.4)
@@ -65,7 +62,7 @@ def test_every_object_looks_its_colour(world, colour):
 
 
 def test_scene_ids_and_json_are_inverse(world):
-    for scene in world.assignment:
+    for scene in list(world.assignment)[::7]:
         assert Scene.from_id(scene.id) == scene
         assert Scene.from_json(scene.to_json()) == scene
 

@@ -9,19 +9,16 @@ from plait.data.emoji_world.stories import follow
 from plait.document import TextSpan
 
 
-@pytest.fixture(scope="module")
-def world():
-    return EmojiWorld()
-
-
 def test_every_caption_is_read_back(world):
-    for scene in world.assignment:
+    # Every seventh: all objects, colours, slots and relations occur, in all combinations but a few.
+    for scene in list(world.assignment)[::7]:
         assert parse(describe(scene)) == parse(describe(scene, 1)) == scene
 
 
 def test_captions_name_one_scene_each(world):
-    captions = {describe(scene, variant) for scene in world.assignment for variant in (0, 1)}
-    assert len(captions) == 300 + 2 * 6600
+    scenes = [scene for scene in world.assignment if scene.objects <= {"car", "house", "umbrella"}]
+    captions = {describe(scene, variant) for scene in scenes for variant in (0, 1)}
+    assert len(captions) == 3 * 25 + 2 * 3 * 100
 
 
 @pytest.mark.parametrize(
@@ -49,7 +46,14 @@ def test_captions_are_read_with_loose_spaces_and_a_full_stop():
 
 @pytest.mark.parametrize(
     ("phrase", "article"),
-    [("umbrella", "an"), ("red umbrella", "a"), ("unicorn", "a"), ("hourglass done", "an"), ("eagle", "an"), ("1st place medal", "a")],
+    [
+        ("umbrella", "an"),
+        ("red umbrella", "a"),
+        ("unicorn", "a"),
+        ("hourglass done", "an"),
+        ("eagle", "an"),
+        ("1st place medal", "a"),
+    ],
 )
 def test_articles(phrase, article):
     assert add_article(phrase) == f"{article} {phrase}"
@@ -57,7 +61,7 @@ def test_articles(phrase, article):
 
 @pytest.mark.parametrize("split", EmojiWorld.splits)
 def test_stories_follow_their_sentences(world, split):
-    for document in world.source("stories", split, 300):
+    for document in world.source("stories", split, 120):
         *spans, question, answer = document.spans
         state = None
         assert 3 <= len(document.images) <= 5
@@ -96,7 +100,7 @@ def test_sentences_that_cannot_be_said_of_the_scene_lead_nowhere(sentence):
 
 @pytest.mark.parametrize("split", EmojiWorld.splits)
 def test_edits_follow_their_instruction(world, split):
-    for document in world.source("edits", split, 300):
+    for document in world.source("edits", split, 120):
         before, instruction, after = document.spans
         assert follow(Scene.from_id(before.image_id), instruction.text) == Scene.from_id(after.image_id)
         assert [Scene.from_json(state).id for state in document.meta["states"]] == [before.image_id, after.image_id]
@@ -116,7 +120,7 @@ def is_right(scene: Scene, question: str, answer: str) -> bool:
     if words[:2] == ["how", "many"]:
         return ("zero", "one", "two")[sum(thing.colour == words[2] for thing in scene.things)] == answer
     if words[:2] == ["is", "there"]:
-        return (("yes" if (words[-2], words[-1]) in scene.cells else "no")) == answer
+        return ("yes" if (words[-2], words[-1]) in scene.cells else "no") == answer
     assert question == "are the objects the same colour ?"
     assert len(scene.things) == 2
     return ("yes" if len({thing.colour for thing in scene.things}) == 1 else "no") == answer
@@ -124,7 +128,7 @@ def is_right(scene: Scene, question: str, answer: str) -> bool:
 
 @pytest.mark.parametrize("split", EmojiWorld.splits)
 def test_answers_are_true(world, split):
-    for document in world.source("vqa", split, 500):
+    for document in world.source("vqa", split, 200):
         image, *texts = document.spans
         scene = Scene.from_id(image.image_id)
         assert len(texts) == 2 * len(document.meta["types"]) == 6
@@ -137,7 +141,7 @@ def test_answers_are_true(world, split):
 def test_hard_negatives_share_a_colour_or_an_object_with_the_scene(world):
     crossed = 0
     questions = []
-    for document in world.source("vqa", "test_pair", 1000):
+    for document in world.source("vqa", "test_pair", 400):
         scene = Scene.from_id(document.images[0].image_id)
         texts = [span.text for span in document.spans if isinstance(span, TextSpan)]
         for question, answer in zip(texts[::2], texts[1::2], strict=True):

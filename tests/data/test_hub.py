@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plait.data.emoji_world import EmojiWorld
 from plait.data.hub import COLUMNS, document_to_row, export_documents, open_rows, row_to_document
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import DocumentError, RecipeError
@@ -19,11 +18,6 @@ def quiet():
     datasets.disable_progress_bars()
     yield
     datasets.enable_progress_bars()
-
-
-@pytest.fixture(scope="module")
-def world():
-    return EmojiWorld()
 
 
 def make_png(path):
@@ -100,7 +94,7 @@ def test_an_export_does_not_overwrite(world, tmp_path):
 
 
 def test_broken_rows_are_named():
-    with pytest.raises(DocumentError, match="Row 'x'.*'segments'"):
+    with pytest.raises(DocumentError, match=r"Row 'x'.*'segments'"):
         row_to_document({"id": "x", "meta": "{}"})
     with pytest.raises(DocumentError, match="type 'video'"):
         row_to_document({"id": "x", "segments": [{"type": "video"}]})

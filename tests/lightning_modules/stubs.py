@@ -34,9 +34,9 @@ class Model(nn.Module):
 
     def loss(self, batch: dict[str, Any]) -> LossTerms:
         out = self.head(self.layers(self.body(batch["x"]))) ** 2
-        rows = len(batch["x"])
-        sums = {"text": out[:, 0].sum(), "image": out[::2, 1].sum()}
-        return LossTerms(sums, {"text": float(rows), "image": float((rows + 1) // 2)}, {"rows": (float(rows), 1.0)})
+        rows, drawn = len(batch["x"]), batch["is_drawn"]
+        sums = {"text": out[:, 0].sum(), "image": out[drawn, 1].sum()}
+        return LossTerms(sums, {"text": float(rows), "image": float(drawn.sum())}, {"rows": (float(rows), 1.0)})
 
 
 class Numbers(Dataset):
@@ -53,10 +53,14 @@ class Numbers(Dataset):
         self.asked.append(k)
         rows = range(k * self.size, (k + 1) * self.size)
         x = torch.stack([torch.randn(4, generator=torch.Generator().manual_seed(row)) for row in rows])
-        counts = {"text": float(self.size), "image": float((self.size + 1) // 2)}
+        is_drawn = torch.tensor([row % 4 != 1 for row in rows])
+        first = k - k % self.accumulate
+        step = range(first * self.size, (first + self.accumulate) * self.size)
+        mine = slice(self.rank, None, self.num_ranks)
         return {
-            "x": x[self.rank :: self.num_ranks],
-            "counts": {name: count * self.accumulate for name, count in counts.items()},
+            "x": x[mine],
+            "is_drawn": is_drawn[mine],
+            "counts": {"text": float(len(step)), "image": float(sum(row % 4 != 1 for row in step))},
         }
 
 

@@ -97,13 +97,19 @@ def test_overrides_of_the_command_line_reach_every_stage_and_win():
     assert "seed: 5" in Path("runs/one/config.yaml").read_text()
 
 
+def test_a_stage_may_stay_out_of_the_overrides():
+    stages = [{**stage("one", 1), "takes_overrides": False}]
+    run_curriculum(stages=stages, folder="runs", overrides=["seed=5"])
+    assert "seed: 1" in Path("runs/one/config.yaml").read_text()
+
+
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
         ([stage("one", 1), stage("one", 2)], "Two stages of the curriculum are called 'one'"),
         ([stage("two", 1, "one"), stage("one", 1)], "Stage 'two' refers to <one>, but before it come only no stages"),
-        ([{"overrides": []}], "expected the keys name, config and overrides"),
-        ([{"name": "one", "kind": "train"}], "expected the keys name, config and overrides"),
+        ([{"overrides": []}], "expected the keys name, config, overrides"),
+        ([{"name": "one", "kind": "train"}], "expected the keys name, config, overrides"),
     ],
 )
 def test_a_wrong_plan_is_refused_before_any_work(stages, message):

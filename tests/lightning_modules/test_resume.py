@@ -1,10 +1,10 @@
 """A run that was stopped and resumed equals one that never stopped, bit for bit: weights, optimiser, metrics."""
 
 import functools
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -165,35 +165,29 @@ def test_signal_handlers_are_given_back(tmp_path: Path) -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-SCRIPT = """
-import sys, time
-from pathlib import Path
-from lightning.pytorch.callbacks import Callback
-from tests.lightning_modules.stubs import Numbers, make_stage, train
-from lightning_modules.data import DataModule
+def train_slowly(folder: Path, started: Any) -> None:
+    class Slow(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == 3:
+                started.set()
+            time.sleep(0.01)
 
-class Slow(Callback):
-    def on_train_batch_end(self, trainer, *_):
-        print(trainer.global_step, flush=True)
-        time.sleep(0.05)
-
-train(Path(sys.argv[1]), make_stage(2000), DataModule(Numbers(2000)), callbacks=(Slow(),), max_steps=2000)
-"""
+    train(folder, make_stage(5000), DataModule(Numbers(5000)), callbacks=(Slow(),), max_steps=5000)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 def test_a_stop_from_outside(tmp_path: Path, number: signal.Signals) -> None:
     """A real process, a real signal: it leaves with an error code and a checkpoint of the step it was in."""
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path)]
-    process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    while process.stdout.readline().strip() != "3":
-        assert process.poll() is None
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    assert process.returncode not in (0, None)
-    assert 3 <= read_manifest(tmp_path / "checkpoints/last.ckpt").step < 50
+    context = multiprocessing.get_context("fork")
+    started = context.Event()
+    process = context.Process(target=train_slowly, args=(tmp_path, started), daemon=True)
+    process.start()
+    assert started.wait(timeout=60)
+    os.kill(process.pid, number)
+    process.join(timeout=60)
+    assert process.exitcode == 1
+    assert 3 <= read_manifest(tmp_path / "checkpoints/last.ckpt").step < 5000
 
 
 def test_state_key_is_one_per_folder(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_gradient_is_that_of_the_means(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = Plain()
     terms = model.loss(Numbers(1, 8)[0])
-    (terms.sums["text"] / 8 + 3 * terms.sums["image"] / 4).backward()
+    (terms.sums["text"] / 8 + 3 * terms.sums["image"] / 6).backward()
     stepped = sgd_step(tmp_path, 4, 2, text=1.0, image=3.0)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(stepped[name], parameter.detach() - parameter.grad, atol=1e-6, rtol=1e-6)
@@ -103,7 +103,7 @@ def test_validation_takes_means_once(tmp_path: Path) -> None:
     with torch.no_grad():
         terms = [stage.model.loss(data.validation[k]) for k in range(3)]
     text = sum(float(item.sums["text"]) for item in terms) / 9
-    image = sum(float(item.sums["image"]) for item in terms) / 6
+    image = sum(float(item.sums["image"]) for item in terms) / sum(item.counts["image"] for item in terms)
     rows = Run(tmp_path).metrics
     assert rows.last("val/text_loss_nats") == pytest.approx(text, rel=1e-5)
     assert rows.last("val/image_loss_nats") == pytest.approx(image, rel=1e-5)
@@ -164,7 +164,8 @@ def test_messages(tmp_path: Path, changes: dict, data: Numbers, trainer: dict, m
 def test_a_batch_without_counts(tmp_path: Path) -> None:
     class Bare(Numbers):
         def __getitem__(self, k: int) -> dict:
-            return {"x": super().__getitem__(k)["x"]}
+            batch = super().__getitem__(k)
+            return {name: batch[name] for name in ("x", "is_drawn")}
 
     with pytest.raises(RecipeError, match="carries no `counts`"):
         make_trainer(tmp_path, 2, enable_checkpointing=False).fit(make_stage(2), datamodule=DataModule(Bare(2)))

@@ -11,8 +11,8 @@ from PIL import Image
 HUES = {"red": 357, "yellow": 50, "green": 128, "blue": 215, "purple": 280}
 """degrees"""
 
-SATURATION = {"red": (175, 225), "yellow": (175, 225), "green": (165, 225), "blue": (165, 225), "purple": (140, 200)}
-VALUE = {"red": (165, 225), "yellow": (215, 255), "green": (120, 180), "blue": (150, 240), "purple": (125, 205)}
+SATURATION = {"red": (185, 225), "yellow": (175, 225), "green": (165, 225), "blue": (165, 225), "purple": (140, 200)}
+VALUE = {"red": (190, 225), "yellow": (215, 255), "green": (120, 180), "blue": (150, 240), "purple": (125, 205)}
 """ranges, of 255, into which the glyph's own saturation and value are clipped"""
 
 LEAST_SATURATION = 45

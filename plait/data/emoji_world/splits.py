@@ -9,11 +9,12 @@ Scenes that hold both a held-out cell and a held-out pair belong to no split. Kn
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import combinations
+from types import MappingProxyType
 
-from plait.data.emoji_world.scenes import Cell, Scene
+from plait.data.emoji_world.scenes import Cell, Scene, list_scenes
 from plait.errors import RecipeError
 
 SPLITS = ("train", "val", "test_pair", "test_combo")
@@ -72,6 +73,12 @@ def assign_scene(scene: Scene) -> str | None:
     if len(scene.things) == 1:
         return "train"
     return "val" if _draw_lot("+".join(sorted("-".join(cell) for cell in scene.cells)), VAL_SHARE) else "train"
+
+
+@cache
+def assign_scenes() -> Mapping[Scene, str | None]:
+    """Every scene of the world, in a fixed order, and its split."""
+    return MappingProxyType({scene: assign_scene(scene) for scene in list_scenes()})
 
 
 def assign_glyph(code: str) -> str:

@@ -6,7 +6,7 @@ of tokenizers, templates or models; see DATA_CARD.md for contents, splits, limit
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from itertools import chain, product
@@ -20,9 +20,9 @@ from plait.data.emoji_world.glyphs import Glyph, fit_glyph, list_glyphs, open_gl
 from plait.data.emoji_world.pools import Pools
 from plait.data.emoji_world.questions import NUMBERS, PLACE_PHRASES
 from plait.data.emoji_world.recolour import recolour
-from plait.data.emoji_world.scenes import AREAS, COLOURS, OBJECTS, Scene, draw_scene, list_scenes
+from plait.data.emoji_world.scenes import AREAS, COLOURS, OBJECTS, Scene, draw_scene
 from plait.data.emoji_world.sources import TASKS, Source, open_source
-from plait.data.emoji_world.splits import SPLITS, assign_glyph, assign_scene, check_split
+from plait.data.emoji_world.splits import SPLITS, assign_glyph, assign_scenes, check_split
 from plait.errors import DocumentError, RecipeError
 
 
@@ -47,10 +47,10 @@ class EmojiWorld:
         self._pools: dict[str, Pools] = {}
         self._pixels: dict[str, np.ndarray] = {}
 
-    @cached_property
-    def assignment(self) -> dict[Scene, str | None]:
-        """Every scene of the world and its split."""
-        return {scene: assign_scene(scene) for scene in list_scenes()}
+    @property
+    def assignment(self) -> Mapping[Scene, str | None]:
+        """Every scene of the world and its split; None: of no split."""
+        return assign_scenes()
 
     def picture(self, image_id: str) -> Image.Image:
         """The picture of a scene or glyph.
