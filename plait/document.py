@@ -160,7 +160,5 @@ def _span_from_json(item: Mapping[str, Any]) -> Span:
     if kind == "image":
         codes = item.get("codes")
         grids = None if codes is None else tuple(np.asarray(grid, dtype=np.int64) for grid in codes)
-        return ImageSpan(
-            item["image_id"], item.get("loss", False), item.get("begin_loss", False), item.get("form"), grids
-        )
+        return ImageSpan(item["image_id"], item.get("loss", False), item.get("begin_loss", False), item.get("form"), grids)
     raise ValueError(f"unknown span type {kind!r}")

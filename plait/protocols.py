@@ -31,9 +31,7 @@ class Layout:
 
     def to(self, device: torch.device | str) -> "Layout":
         """The same layout on another device."""
-        return Layout(
-            self.positions.to(device), self.documents.to(device), tuple(group.to(device) for group in self.groups)
-        )
+        return Layout(self.positions.to(device), self.documents.to(device), tuple(group.to(device) for group in self.groups))
 
 
 @dataclass
@@ -114,9 +112,7 @@ class Rows(Protocol):
     def logits(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         """All logits of the segment (for sampling: only where the segment is legal)."""
 
-    def score(
-        self, hidden: Float[Tensor, "n d"], targets: Int[Tensor, "n"]
-    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    def score(self, hidden: Float[Tensor, "n d"], targets: Int[Tensor, "n"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
         """(log-sum-exp over the segment, logit of the target); targets < 0 lie in another segment and their logit is ignored."""
 
 
@@ -141,9 +137,7 @@ class Backbone(Protocol):
 
     width: int
 
-    def __call__(
-        self, embeddings: Embeddings, layout: Layout, side: Any = None, cache: Cache | None = None
-    ) -> Hidden:
+    def __call__(self, embeddings: Embeddings, layout: Layout, side: Any = None, cache: Cache | None = None) -> Hidden:
         """`side` is a record of call-time inputs that taps and experts read; it is held by the call, never by a module."""
 
     def new_cache(self, rows: int, capacity: int) -> Cache:

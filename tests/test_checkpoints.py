@@ -206,6 +206,7 @@ def test_a_failure_at_any_point_leaves_the_old_one(tmp_path: Path, monkeypatch: 
 
 
 def save_forever(folder: Path) -> None:
+    torch.set_num_threads(1)  # a fork does not inherit the threads of its parent's pool
     for step in range(10**6):
         save_checkpoint(folder, {"x": torch.full((200_000,), float(step))}, model="m", step=step, state={"step": step})
 
@@ -218,7 +219,9 @@ def test_kill_9_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     for _ in range(8):
         process = multiprocessing.get_context("fork").Process(target=save_forever, args=(folder,), daemon=True)
         process.start()
+        deadline = time.monotonic() + 60
         while not folder.exists():
+            assert time.monotonic() < deadline
             time.sleep(0.002)
         time.sleep(draw.uniform(0.0, 0.12))
         os.kill(process.pid, signal.SIGKILL)

@@ -47,11 +47,7 @@ def test_groups_carry_multipliers() -> None:
     )
     model = Model()
     optimizer = scale_groups(torch.optim.AdamW(plan.parameter_groups(model), lr=0.1, weight_decay=0.2))
-    held = {
-        name: (group["lr"], group["weight_decay"])
-        for group in optimizer.param_groups
-        for name in group["param_names"]
-    }
+    held = {name: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for name in group["param_names"]}
     assert held == {
         "backbone.0.weight": (0.05, 0.2),
         "backbone.0.bias": (0.05, 0.0),

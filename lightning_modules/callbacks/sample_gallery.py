@@ -13,11 +13,11 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.utilities.seed import isolate_rng
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from lightning_modules.callbacks.throughput import paused_clocks
+from lightning_modules.resume import random_state, restore_random_state
 from plait.rendering import Sample, render_html
 
 Draw = Callable[[nn.Module], Sequence[Sample]]
@@ -70,10 +70,12 @@ class SampleGallery(Callback):
 def at_rest(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients or a trace in the global random numbers; every module gets its own mode back."""
     modes = {module: module.training for module in model.modules()}
+    state = random_state()
     model.eval()
     try:
-        with torch.no_grad(), isolate_rng():
+        with torch.no_grad():
             yield
     finally:
+        restore_random_state(state)
         for module, mode in modes.items():
             module.training = mode

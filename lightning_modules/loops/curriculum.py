@@ -23,7 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_modules.launch import config_hash, last_checkpoint, launch, read_job
+from lightning_modules.launch import adopt_run, config_hash, last_checkpoint, launch, read_job
 from plait.errors import CheckpointError, RecipeError
 
 REFERENCE = re.compile(r"<([\w-]+)>")
@@ -57,6 +57,7 @@ def run_curriculum(*, stages: Sequence[Mapping[str, Any]], folder: str, override
         takes = stage.get("takes_overrides", True)
         own = [REFERENCE.sub(lambda match: folders[match[1]], item) for item in stage.get("overrides", ())]
         config = compose_job(stage.get("config", "train"), [*own, *(shared if takes else ()), f"paths.folder={place}"])
+        adopt_run(config)
         log.info("curriculum, %d of %d: %s", number, len(stages), name)
         key = _stage_key(config, {parent: keys[parent] for parent in _parents(stage)})
         job = run_stage(config, place, key)

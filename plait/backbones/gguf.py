@@ -7,7 +7,6 @@ other.
 
 import os
 import shutil
-import tempfile
 from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,8 +58,8 @@ def convert_gguf(file: str | Path, folder: str | Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    unfinished = folder.with_name(f".{folder.name}-{os.getpid()}")
+    unfinished.mkdir(parents=True)
     try:
         source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
         AutoTokenizer.from_pretrained(**source).save_pretrained(str(unfinished))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plait.data.emoji_world.captions import describe, parse
+from plait.data.emoji_world.questions import TYPES
 from plait.data.emoji_world.scenes import Scene
 from plait.document import Document
 from plait.evaluation.bench import Bench, describe_policies
@@ -65,7 +66,7 @@ def list_questions(document: Document) -> list[Question]:
     return [Question(kind, image.image_id, question.text, answer.text) for kind, question, answer in pairs]
 
 
-def judge_questions(bench: Bench, split: str, num_training: int = 4000) -> tuple[dict[str, Figure], list[Record]]:
+def judge_questions(bench: Bench, split: str, num_training: int = 1500) -> tuple[dict[str, Figure], list[Record]]:
     """Ask `n` different questions of every type.
 
     Args:
@@ -99,6 +100,8 @@ def _take_questions(bench: Bench, split: str) -> list[Question]:
     """The first `n` different questions of every type, sorted by type."""
     chosen: dict[str, dict[Question, None]] = {}
     for document in bench.world.source("vqa", split):
+        if len(chosen) == len(TYPES) and all(len(of_kind) == bench.n for of_kind in chosen.values()):
+            break
         for question in list_questions(document):
             of_kind = chosen.setdefault(question.kind, {})
             if len(of_kind) < bench.n:

@@ -22,9 +22,7 @@ def cap(logits: Tensor, softcap: float | None) -> Tensor:
     return logits if softcap is None else softcap * torch.tanh(logits / softcap)
 
 
-def score_dense(
-    logits: Float[Tensor, "n k"], targets: Int[Tensor, "n"]
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+def score_dense(logits: Float[Tensor, "n k"], targets: Int[Tensor, "n"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
     """(log-sum-exp, target logit) of written-out logits, in fp32; targets < 0 lie in another segment (their logit is no one's)."""
     logits = logits.float()
     return logits.logsumexp(-1), logits.gather(-1, targets.clamp(min=0)[:, None]).squeeze(-1)

@@ -20,7 +20,7 @@ class _ChunkedSum(torch.autograd.Function):
     """Sum of (log-sum-exp - target logit) over positions, gradients taken chunk by chunk in the forward pass."""
 
     @staticmethod
-    def forward(ctx, hidden, segments, local, score, chunk, *parameters):  # noqa: ANN001, ANN205
+    def forward(ctx, hidden, segments, local, score, chunk, *parameters):
         wanted = [parameter.requires_grad for parameter in parameters]
         inputs = [parameter for parameter, want in zip(parameters, wanted, strict=True) if want]
         total = hidden.new_zeros((), dtype=torch.float32)
@@ -43,7 +43,7 @@ class _ChunkedSum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx, upstream):  # noqa: ANN001, ANN205
+    def backward(ctx, upstream):
         hidden_gradient, *gradients = ctx.saved_tensors
         remaining = iter(gradients)
         scaled = [next(remaining) * upstream if want else None for want in ctx.wanted]

@@ -7,6 +7,7 @@ call per turn. Only the legal slice of the head is computed. Knows policies, hea
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -113,7 +114,7 @@ class InterleavedSampler:
         holes = [i for i, span in enumerate(document.spans) if isinstance(span, ImageSpan) and span.is_hole]
         cuts = [0, *(hole + 1 for hole in holes), len(document.spans)]
         pieces = []
-        for order, (first, last) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        for order, (first, last) in enumerate(pairwise(cuts)):
             if first == last:
                 continue
             piece = replace(document, spans=document.spans[first:last], ends=False)
@@ -121,14 +122,14 @@ class InterleavedSampler:
             pieces.append(ids if order == 0 else ids[1:])
         return _Sample(document, RowState(max_tokens, max_images), pieces, holes)
 
-    def _read_piece(self, samples: list[_Sample], index: int, cache, guidance: bool) -> None:  # noqa: ANN001
+    def _read_piece(self, samples: list[_Sample], index: int, cache, guidance: bool) -> None:
         """Queue the next piece of the prompt; if it ends in a hole, its picture begins."""
         sample = samples[index]
         sample.pending += sample.pieces.pop(0).tolist()
         if len(sample.filled) < len(sample.holes):
             self._begin_picture(samples, index, cache, guidance, is_given=True)
 
-    def _begin_picture(self, samples: list[_Sample], index: int, cache, guidance: bool, is_given: bool) -> None:  # noqa: ANN001
+    def _begin_picture(self, samples: list[_Sample], index: int, cache, guidance: bool, is_given: bool) -> None:
         sample = samples[index]
         self.grammar.begin_picture(sample.state, is_given)
         sample.in_hole, sample.picture = is_given, []
@@ -150,7 +151,7 @@ class InterleavedSampler:
         written = self._decode_tail(sample)
         return replace(sample.document, spans=(*self._filled_spans(sample), *written.spans), ends=False)
 
-    def _advance(self, feed, cache, hidden, num_samples: int, guidance: bool, device):  # noqa: ANN001, ANN202
+    def _advance(self, feed, cache, hidden, num_samples: int, guidance: bool, device):
         """One backbone call over ragged rows; returns the last hidden state of every row ever fed."""
         rows = torch.tensor([row for row, _ in feed])
         lengths = torch.tensor([len(ids) for _, ids in feed])
@@ -165,7 +166,7 @@ class InterleavedSampler:
         hidden[rows.to(hidden.device)] = last
         return hidden
 
-    def _draw_text(self, samples, hidden, policy: Policy, noise: Noise, cache, guidance: bool) -> None:  # noqa: ANN001
+    def _draw_text(self, samples, hidden, policy: Policy, noise: Noise, cache, guidance: bool) -> None:
         writing = [i for i, sample in enumerate(samples) if not sample.state.done and sample.state.codes_drawn is None]
         if not writing:
             return
@@ -184,11 +185,9 @@ class InterleavedSampler:
             if token == specials["begin_image"]:
                 self._begin_picture(samples, index, cache, guidance, is_given=False)
 
-    def _draw_codes(self, samples, hidden, policy: Policy, noise: Noise, cache, guidance: bool) -> None:  # noqa: ANN001
+    def _draw_codes(self, samples, hidden, policy: Policy, noise: Noise, cache, guidance: bool) -> None:
         # a picture that has just begun has not been fed its begin marker yet: it draws in the next turn
-        drawing = [
-            i for i, sample in enumerate(samples) if sample.state.codes_drawn is not None and not sample.pending
-        ]
+        drawing = [i for i, sample in enumerate(samples) if sample.state.codes_drawn is not None and not sample.pending]
         groups: dict[tuple[int, bool], list[int]] = {}
         for index in drawing:
             key = (self.grammar.code_segment(samples[index].state), guidance and samples[index].guided)
@@ -201,7 +200,7 @@ class InterleavedSampler:
             for index, code in zip(members, (drawn + offset).tolist(), strict=True):
                 self._place_code(samples, index, code, cache, guidance)
 
-    def _place_code(self, samples: list[_Sample], index: int, code: int, cache, guidance: bool) -> None:  # noqa: ANN001
+    def _place_code(self, samples: list[_Sample], index: int, code: int, cache, guidance: bool) -> None:
         sample = samples[index]
         sample.picture.append(code)
         sample.pending = [code]

@@ -176,7 +176,9 @@ class DocumentLayout:
             start = position
             while position < stop and ids[position] != specials["begin_image"] and loss[position] == loss[start]:
                 if ids[position] >= text_stop and ids[position] != specials["unconditional"]:
-                    raise LayoutError(f"{where}: id {ids[position]} at position {position} is no text and stands outside an image.")
+                    raise LayoutError(
+                        f"{where}: id {ids[position]} at position {position} is no text and stands outside an image."
+                    )
                 position += 1
             spans.append(TextSpan(self._decode_text(ids[start:position]), bool(loss[start])))
         if ends and loss[-1] != spans[-1].loss:

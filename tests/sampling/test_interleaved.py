@@ -68,9 +68,7 @@ def sampler(builder, sharpness: float = 3.0) -> InterleavedSampler:
         embed=lambda ids: ids[..., None].double(),
         logits=logits,
         layout=builder.layout,
-        unconditional=lambda document, index: Document(
-            (TextSpan("<unconditional>"), ImageSpan("u", form="codes")), ends=False
-        ),
+        unconditional=lambda document, index: Document((TextSpan("<unconditional>"), ImageSpan("u", form="codes")), ends=False),
     )
 
 

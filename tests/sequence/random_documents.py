@@ -1,5 +1,7 @@
 """Random encoded documents and a minute text tokenizer for tests of the sequence and sampling layers."""
 
+from types import MappingProxyType
+
 import numpy as np
 
 from plait.document import Document, ImageSpan, TextSpan
@@ -16,7 +18,7 @@ class TinyText:
 
     pad_id, bos_id, eos_id = 0, 1, 2
     size = 3 + len(WORDS)
-    markers = {"pad": 0, "begin_document": 1, "end_document": 2}
+    markers = MappingProxyType({"pad": 0, "begin_document": 1, "end_document": 2})
 
     def encode(self, text: str) -> list[int]:
         unknown = [word for word in text.split() if word not in WORDS]
@@ -33,9 +35,7 @@ def tiny_builder(grid_shapes: tuple[tuple[int, int], ...] = ((2, 3),), sizes: tu
     return SequenceBuilder(DocumentLayout(Vocabulary(text.size, sizes, text.markers), text, grid_shapes))
 
 
-def random_document(
-    rng: np.random.Generator, builder: SequenceBuilder, number: int = 0, has_loss: bool = True
-) -> Document:
+def random_document(rng: np.random.Generator, builder: SequenceBuilder, number: int = 0, has_loss: bool = True) -> Document:
     """One to six spans, text and images in any order, any loss flags that a document can have."""
     spans: list = []
     for index in range(rng.integers(1, 7)):

@@ -43,7 +43,8 @@ def test_targets_are_shifted_inside_documents_only() -> None:
     batch = builder.build(documents, row_length=16)
     assert batch.ids[0, :5].tolist()[1:4] == batch.targets[0, :3].tolist()
     # the last token of the first document predicts nothing: the next document is none of its business
-    assert batch.targets[0, 4] == -1 and batch.documents[1].start == 5
+    assert batch.targets[0, 4] == -1
+    assert batch.documents[1].start == 5
     assert batch.counts == {"text": 8.0, "image": 0.0}
 
 
@@ -69,9 +70,9 @@ def test_vocabulary_is_bijective() -> None:
     vocabulary = Vocabulary(13, (5, 7), {"pad": 0, "begin_document": 1, "end_document": 2})
     ids = torch.arange(vocabulary.size)
     segments, local = vocabulary.locate(ids)
-    back = torch.cat([
-        vocabulary.globalise(segment, local[segments == index]) for index, segment in enumerate(vocabulary.segments)
-    ])
+    back = torch.cat(
+        [vocabulary.globalise(segment, local[segments == index]) for index, segment in enumerate(vocabulary.segments)]
+    )
     assert torch.equal(back, ids)
     assert len(set(vocabulary.specials.values())) == 6
     with pytest.raises(VocabularyError, match="outside this vocabulary"):
@@ -115,7 +116,7 @@ def test_a_damaged_row_is_not_read() -> None:
     batch = builder.build([Document((TextSpan("a car"), image))])
     ids = batch.ids.clone()
     ids[0, 5] = builder.vocabulary.specials["end_image"]
-    with pytest.raises(LayoutError, match="not all codes|not followed"):
+    with pytest.raises(LayoutError, match=r"not all codes|not followed"):
         builder.read(replace(batch, ids=ids))
     with pytest.raises(DocumentError, match="no spans"):
         Document(())

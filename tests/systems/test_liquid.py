@@ -21,12 +21,14 @@ GREEDY = {"text": SamplingPolicy(temperature=0), "image": SamplingPolicy(tempera
 class Text(TinyText):
     """The tiny words and those of the template; punctuation stays on its word."""
 
-    words = list(
-        dict.fromkeys([
-            *WORDS,
-            *(word for text in LiquidTemplate().texts() for word in text.split()),
-            *"what colour ? it make".split(),
-        ])
+    words = tuple(
+        dict.fromkeys(
+            [
+                *WORDS,
+                *(word for text in LiquidTemplate().texts() for word in text.split()),
+                *("what", "colour", "?", "it", "make"),
+            ]
+        )
     )
     size = 3 + len(words)
 
@@ -101,7 +103,8 @@ def test_format_b_drops_the_whole_text_at_the_published_rate() -> None:
 def test_format_d_captions() -> None:
     model = tiny_liquid(text_to_image_ratio=0.0)
     tokens, loss = supervised(model, model.template.wrap(PAIR, 0))
-    assert tokens[1] == "<begin_image>" and tokens[7:] == [*CAPTION.split(), "a", "red", "car", "<end_document>"]
+    assert tokens[1] == "<begin_image>"
+    assert tokens[7:] == [*CAPTION.split(), "a", "red", "car", "<end_document>"]
     assert loss == ["a", "red", "car", "<end_document>"]
 
 
@@ -116,12 +119,15 @@ def test_format_e_text_supervises_all_and_does_not_end() -> None:
     model = tiny_liquid()
     text = Document((TextSpan("the red car is left of the house", loss=True),), ends=False)
     tokens, loss = supervised(model, model.template.wrap(text, 0))
-    assert loss == tokens[1:] and tokens[-1] == "house"
+    assert loss == tokens[1:]
+    assert tokens[-1] == "house"
 
 
 def test_format_f_chat_supervises_answers_and_their_end() -> None:
     model = tiny_liquid()
-    questions = Document((image(), TextSpan("what colour ?"), TextSpan("red", True), TextSpan("what is it ?"), TextSpan("car", True)))
+    questions = Document(
+        (image(), TextSpan("what colour ?"), TextSpan("red", True), TextSpan("what is it ?"), TextSpan("car", True))
+    )
     tokens, loss = supervised(model, model.template.wrap(questions, 0))
     assert loss == ["red", "<end_of_turn>", "car", "<end_of_turn>", "<end_document>"]
     assert tokens[1:4] == ["<start_of_turn>", "user", "<begin_image>"]
@@ -131,7 +137,8 @@ def test_edits_learn_to_begin_a_picture() -> None:
     model = tiny_liquid()
     edit = Document((image("before"), TextSpan("make the car blue"), image("after", loss=True)))
     _, loss = supervised(model, model.template.wrap(edit, 0))
-    assert loss[0] == "<begin_image>" and loss[-3:] == ["<end_image>", "<end_of_turn>", "<end_document>"]
+    assert loss[0] == "<begin_image>"
+    assert loss[-3:] == ["<end_image>", "<end_of_turn>", "<end_document>"]
 
 
 def test_a_document_without_loss_is_refused() -> None:
@@ -191,7 +198,9 @@ def test_sampled_batch_of_eight_equals_eight_singles(guidance) -> None:
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
-    backbone = CausalLM.from_config("llama", vocab_size=4, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1)
+    backbone = CausalLM.from_config(
+        "llama", vocab_size=4, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1
+    )
     with pytest.raises(RecipeError, match="but the backbone's table has 4 rows"):
         build(backbone=backbone, vision_tokenizer=Tokenizer(), text_tokenizer=Text(), template=LiquidTemplate())
     with pytest.raises(RecipeError, match="final soft cap"):

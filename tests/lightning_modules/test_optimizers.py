@@ -1,0 +1,133 @@
+"""Muon and AdamW as one optimiser equal the two apart; schedules."""
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_modules import schedules
+from lightning_modules.optimizers import MuonWithAdamW
+from plait.errors import RecipeError
+from plait.freezing import FreezePlan, scale_groups
+from tests.lightning_modules.stubs import Model
+
+PLAN = FreezePlan(learning_rate={"head": 0.5})
+
+
+def make(model: nn.Module) -> MuonWithAdamW:
+    optimizer = MuonWithAdamW(
+        PLAN.parameter_groups(model), lr=0.01, muon_lr=0.02, hidden=("hidden.*", "body.*"), weight_decay=0.1
+    )
+    return scale_groups(optimizer)
+
+
+def set_gradients(model: nn.Module, step: int) -> None:
+    generator = torch.Generator().manual_seed(step)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def two_models() -> tuple[Model, Model]:
+    first, second = Model(), Model()
+    second.load_state_dict(first.state_dict())
+    return first, second
+
+
+def test_equals_two_optimizers() -> None:
+    """Two-dimensional hidden weights by Muon, the rest by AdamW, each at its own rate and decay."""
+    ours, theirs = two_models()
+    optimizer = make(ours)
+    named = dict(theirs.named_parameters())
+    matrices = [named.pop("layers.weight"), named.pop("body.0.weight")]
+    heads = [named.pop("head.weight")]
+    vectors = [named.pop("head.bias")]
+    muon = torch.optim.Muon(matrices, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    groups = [
+        {"params": heads, "lr": 0.005, "weight_decay": 0.1},
+        {"params": vectors, "lr": 0.005, "weight_decay": 0.0},
+        {"params": list(named.values()), "weight_decay": 0.0},
+    ]
+    adamw = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.95))
+    for step in range(4):
+        for model, optimizers in ((ours, [optimizer]), (theirs, [muon, adamw])):
+            set_gradients(model, step)
+            for item in optimizers:
+                item.step()
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, theirs.state_dict()[name]), name
+
+
+def test_state_round_trip_and_schedule() -> None:
+    """Loaded state is used by both, and a schedule moves the rates of both."""
+    ours, theirs = two_models()
+    first, second = make(ours), make(theirs)
+    scheduler = schedules.cosine(first, max_steps=10, warmup_steps=2)
+    for step in range(3):
+        set_gradients(ours, step)
+        first.step()
+        scheduler.step()
+    theirs.load_state_dict(ours.state_dict())
+    second.load_state_dict(first.state_dict())
+    for model, optimizer in ((ours, first), (theirs, second)):
+        set_gradients(model, 9)
+        optimizer.step()
+    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+    rates = {(group["algorithm"], group["part"]): group["lr"] for group in first.param_groups}
+    assert rates["muon", "hidden"] == pytest.approx(2 * rates["adamw", "hidden"])
+    assert rates["adamw", "head"] == pytest.approx(0.5 * rates["adamw", "hidden"])
+
+
+def test_closure_is_called_once() -> None:
+    model, calls = Model(), []
+    optimizer = make(model)
+
+    def closure() -> torch.Tensor:
+        calls.append(torch.is_grad_enabled())
+        optimizer.zero_grad()
+        loss = model.head.weight.sum()
+        loss.backward()
+        return loss
+
+    before = model.head.weight.detach().clone()
+    assert float(optimizer.step(closure).detach()) == pytest.approx(float(before.sum()))
+    assert calls == [True]
+    assert not torch.equal(before, model.head.weight)
+
+
+def test_only_matrices() -> None:
+    """Nothing is left for AdamW: fine. Nothing for Muon: an error."""
+    optimizer = MuonWithAdamW(FreezePlan().parameter_groups(Holder()), hidden=("a.*",))
+    assert [group["algorithm"] for group in optimizer.param_groups] == ["muon"]
+    with pytest.raises(RecipeError, match=r"met by hidden=\['nothing'\]"):
+        MuonWithAdamW(FreezePlan().parameter_groups(Holder()), hidden=("nothing",))
+    with pytest.raises(RecipeError, match="parameters with names"):
+        MuonWithAdamW([{"params": [nn.Parameter(torch.ones(2, 2))]}])
+
+
+class Holder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(3, 3, bias=False)
+        self.parts = {"a": self.a}
+
+
+def rates(schedule: object, **settings: float) -> list[float]:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=2.0)
+    scheduler = schedule(optimizer, max_steps=10, **settings)
+    seen = []
+    for _ in range(10):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
+def test_schedules() -> None:
+    assert rates(schedules.constant, warmup_steps=4)[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
+    cosine = rates(schedules.cosine, warmup_steps=2, final_ratio=0.1)
+    assert cosine[:3] == [1.0, 2.0, 2.0]
+    assert cosine[6] == pytest.approx(2.0 * 0.55)
+    assert cosine[2:] == sorted(cosine[2:], reverse=True)
+    assert cosine[-1] > 0.2
+    trapezoid = rates(schedules.trapezoid, decay_share=0.5)
+    assert trapezoid[:6] == [2.0] * 6
+    assert trapezoid[-1] == pytest.approx(0.4)
