@@ -195,6 +195,9 @@ def adopt_run(config: DictConfig) -> None:
     if record["state"] != "finished":
         raise RecipeError(f"run={config.run} is {record['state']}, expected a finished run. Next: go on with it, or wait.")
     stored = OmegaConf.load(Path(config.run) / CONFIG_FILE)
+    if "model" not in stored:
+        inside = ", ".join(path.parent.name for path in sorted(Path(config.run).glob(f"*/{JOB_FILE}"))) or "nothing"
+        raise RecipeError(f"run={config.run} holds no model. Expected the folder of a training run; inside are: {inside}.")
     with open_dict(config):
         for key in stored:
             if key not in config:

@@ -132,7 +132,7 @@ def test_guidance_changes_pictures_and_only_them() -> None:
     guided = machine.generate(prompts, GUIDED, PerSampleNoise(range(50)))
     changed = sum(a.images[0] != b.images[0] for a, b in zip(plain, guided, strict=True))
     assert changed > 40
-    greedy = {"text": SamplingPolicy(temperature=0), "image": SamplingPolicy(guidance=0.0, temperature=0)}
+    greedy = {"text": SamplingPolicy(temperature=0.0), "image": SamplingPolicy(guidance=0.0, temperature=0.0)}
     blind = machine.generate(prompts, greedy, PerSampleNoise(range(50)))
     # guidance 0 reads the unconditional branch alone: one prompt for all, one picture for all
     assert all(np.array_equal(document.images[0].codes[0], blind[0].images[0].codes[0]) for document in blind)

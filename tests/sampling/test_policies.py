@@ -29,7 +29,7 @@ def test_draws_follow_the_probabilities() -> None:
 def test_guidance_and_impossible_ids() -> None:
     logits = torch.tensor([[1.0, 2.0, -torch.inf]])
     unconditional = torch.tensor([[0.0, 4.0, 9.0]])
-    policy = SamplingPolicy(guidance=3.0, temperature=0)
+    policy = SamplingPolicy(guidance=3.0, temperature=0.0)
     assert policy.draw(logits, unconditional, torch.tensor([0]), PerSampleNoise([0])).tolist() == [0]  # 3 against -2
 
 
