@@ -26,7 +26,7 @@ from plait.checkpoints import load_weights, read_manifest
 from plait.errors import CheckpointError, PlaitError, RecipeError
 
 JOB_FILE, CONFIG_FILE = "job.json", "config.yaml"
-UNHASHED = ("paths", "logger", "callbacks", "checkpoint", "group", "name", "tags", "config", "parents", "overrides")
+UNHASHED = ("paths", "budget", "logger", "callbacks", "checkpoint", "group", "name", "tags", "config", "parents", "overrides")
 MENTION = re.compile(r"[{:]([A-Za-z_]\w*)")
 """The first word of a reference: of ${model}, ${paths.folder}, ${part_of:model.builder}, ${budget.${job_type}.max_steps}."""
 
@@ -185,7 +185,7 @@ def adopt_run(config: DictConfig) -> None:
     Raises:
         RecipeError: there is no run in that folder, or it has not finished.
     """
-    if "run" not in config:
+    if "run" not in config and not OmegaConf.is_missing(config, "run"):
         return
     if OmegaConf.is_missing(config, "run"):
         raise RecipeError("Which model? Expected run=<folder of a finished run>, for example run=outputs/demo/instruction.")

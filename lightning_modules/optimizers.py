@@ -1,8 +1,8 @@
 """Muon for the hidden matrices, AdamW for everything else, as one optimiser.
 
-Muon (Jordan et al. 2024; lightning_modules/muon.py) orthogonalises the momentum of two-dimensional weights; its authors keep embeddings,
-heads, norms and biases with AdamW (scaling as in Moonlight, arXiv:2502.16982 section 2.2, so that one base
-rate serves both). Lightning wants a single optimiser: both work on one list of groups and one state, so schedules, clipping,
+Muon (Jordan et al. 2024; lightning_modules/muon.py) orthogonalises the momentum of two-dimensional weights; its authors keep
+embeddings, heads, norms and biases with AdamW (scaling as in Moonlight, arXiv:2502.16982 section 2.2, so that one base rate
+serves both). Lightning wants a single optimiser: both work on one list of groups and one state, so schedules, clipping,
 checkpoints and the ledger see nothing unusual. Which matrices are hidden is said by name patterns, not guessed.
 """
 

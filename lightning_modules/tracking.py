@@ -164,7 +164,8 @@ class WandbRun(Logger):
         mode = None if os.environ.get("WANDB_MODE") else "offline" if self.is_offline else "online"
         # create_new: beside any run that is open, instead of writing into it
         settings = wandb.Settings(reinit="create_new", console="off", silent=self.is_offline)
-        run = wandb.init(**self._facts, dir=str(self.folder), mode=mode, settings=settings)
+        # absolute: the service that writes may be another process's, in another directory (WANDB_SERVICE is inherited)
+        run = wandb.init(**self._facts, dir=str(self.folder.absolute()), mode=mode, settings=settings)
         run.define_metric(STEP_KEY)
         run.define_metric("*", step_metric=STEP_KEY, step_sync=True)
         return run

@@ -16,7 +16,6 @@ from PIL import Image, ImageDraw, ImageFont
 from plait.document import Document, ImageSpan, TextSpan
 
 Pictures = Mapping[str, Image.Image] | Callable[[ImageSpan], Image.Image | None]
-Score = float | int | bool | str | None
 
 INK, SOFT, LINE, PAPER, CARD = "#1f2430", "#6b7280", "#d9dce3", "#fafaf8", "#ffffff"
 RIGHT, WRONG, ACCENT = "#1a7f4b", "#c2372e", "#3b5bdb"
@@ -45,7 +44,7 @@ class Sample:
     Args:
         document: what was read and drawn, in order.
         pictures: image id -> picture, or a callable on image spans.
-        scores: name -> number, yes/no or word.
+        scores: name -> number, yes/no or word (numpy and tensor scalars too).
         seed: of the generator that drew it.
         given: number of leading spans that were the prompt; None where nothing was generated.
         title: a few words above the card.
@@ -53,7 +52,7 @@ class Sample:
 
     document: Document
     pictures: Pictures = field(default_factory=dict)
-    scores: Mapping[str, Score] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     given: int | None = None
     title: str = ""
@@ -114,14 +113,15 @@ def _card(sample: Sample, size: int) -> str:
     return f"<div class='card'><div class='head'>{line}</div><div class='spans'>{''.join(spans)}</div>{scores}</div>"
 
 
-def _score(name: str, value: Score) -> str:
+def _score(name: str, value: Any) -> str:
+    value = value.item() if hasattr(value, "item") else value
     key = f"<span class='key'>{html.escape(name)}</span>"
     if isinstance(value, bool):
         return f"<span class='score {'right' if value else 'wrong'}'>{'✓' if value else '✗'} {key}</span>"
     return f"<span class='score'>{key} {html.escape(_number(value))}</span>"
 
 
-def _number(value: Score) -> str:
+def _number(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

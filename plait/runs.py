@@ -39,7 +39,7 @@ class Metrics(Sequence[Mapping[str, Any]]):
         Raises:
             CheckpointError: nothing was logged under this key.
         """
-        found = [(row["step"], row[key]) for row in self._rows if key in row]
+        found = [(row["step"], float(row[key])) for row in self._rows if key in row]
         if not found:
             known = ", ".join(self.keys) or "nothing at all"
             raise CheckpointError(f"The run logged nothing under {key!r}. It logged {known}.")

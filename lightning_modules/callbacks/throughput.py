@@ -58,7 +58,7 @@ class Throughput(Callback):
             values |= {"perf/step_duration_s": duration / self._steps, "perf/peak_memory_mib": peak_memory_mib()}
             if torch.cuda.is_available() and pl_module.device.type == "cuda":
                 values["perf/peak_device_memory_mib"] = torch.cuda.max_memory_allocated(pl_module.device) / 2**20
-            pl_module.log_dict(values, batch_size=1)
+            pl_module.log_row(values)
             self._open_book()
 
     def _open_book(self) -> None:

@@ -8,6 +8,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def examine(
         )
     cost = summarise_cost(model.parts, model.builder.layout.num_codes + 2).to_dict() | dict(costs or {})
     cost |= {"evaluation_duration_s": reading.duration_s, "evaluation_peak_memory_bytes": reading.peak_memory_bytes}
-    facts = found.facts | {"calibration": vars(calibration), "tuning": {"chosen": choice.name, "val_shares": choice.shares}}
+    facts = found.facts | {"calibration": asdict(calibration), "tuning": {"chosen": choice.name, "val_shares": choice.shares}}
     write_json(place / "evaluation.json", {"results": found.results, "facts": facts, "cost": cost})
     summary = flatten(found, cost, choice.name)
     write_json(place / "summary.json", summary)

@@ -32,7 +32,7 @@ def judge_stories(bench: Bench, blind: BlindAnswers, split: str) -> tuple[dict[s
     """Let the model tell stories from first sentences of a split.
 
     Returns:
-        figures `<split>/stories_grammar`, `_agreement`, `_perfect` (all pictures of a story agree), `_sense` (share of
+        figures `<split>/stories` (of the right form, and all pictures agree), `_grammar`, `_agreement`, `_sense` (share of
         sentences that can be said of the scene), `_answers` (closing question answered rightly, of the stories that close
         with one).
     """
@@ -110,7 +110,7 @@ def _score_story(reading: StoryReading, columns: Sequence[Finding | None]) -> di
     scores = {
         "grammar": float(reading.is_wellformed),
         "agreement": sum(right) / len(right),
-        "perfect": float(all(right)),
+        MAIN: float(reading.is_wellformed and all(right)),
         "sense": sum(state is not None for state in reading.states) / len(reading.states),
     }
     if reading.question:

@@ -59,7 +59,7 @@ def test_the_codes_are_those_of_the_tokenizer(small_run, tmp_path):
     # an untrained tokenizer speaks other codes
     overrides = ["experiment=liquid/pretraining", "scale=tiny", f"codes.folder={cache.folder}", "logger=none"]
     config = compose_job("train", [*overrides, f"paths.folder={tmp_path}"])
-    with pytest.raises(CheckpointError, match="tokenizer_hash is .* expected"):
+    with pytest.raises(CheckpointError, match=r"tokenizer_hash is .* expected"):
         launch(config)
 
 

@@ -1,10 +1,13 @@
 """Muon and AdamW as one optimiser equal the two apart; schedules."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from lightning_modules import schedules
+from lightning_modules.muon import Muon, orthogonalise
 from lightning_modules.optimizers import MuonWithAdamW
 from plait.errors import RecipeError
 from plait.freezing import FreezePlan, scale_groups
@@ -40,7 +43,7 @@ def test_equals_two_optimizers() -> None:
     matrices = [named.pop("layers.weight"), named.pop("body.0.weight")]
     heads = [named.pop("head.weight")]
     vectors = [named.pop("head.bias")]
-    muon = torch.optim.Muon(matrices, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    muon = Muon(matrices, lr=0.02, weight_decay=0.1)
     groups = [
         {"params": heads, "lr": 0.005, "weight_decay": 0.1},
         {"params": vectors, "lr": 0.005, "weight_decay": 0.0},
@@ -66,7 +69,7 @@ def test_state_round_trip_and_schedule() -> None:
         first.step()
         scheduler.step()
     theirs.load_state_dict(ours.state_dict())
-    second.load_state_dict(first.state_dict())
+    second.load_state_dict(copy.deepcopy(first.state_dict()))  # else both would hold the same tensors
     for model, optimizer in ((ours, first), (theirs, second)):
         set_gradients(model, 9)
         optimizer.step()
@@ -74,6 +77,32 @@ def test_state_round_trip_and_schedule() -> None:
     rates = {(group["algorithm"], group["part"]): group["lr"] for group in first.param_groups}
     assert rates["muon", "hidden"] == pytest.approx(2 * rates["adamw", "hidden"])
     assert rates["adamw", "head"] == pytest.approx(0.5 * rates["adamw", "hidden"])
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (4, 12), (12, 4)])
+def test_muon_is_that_of_torch(shape: tuple[int, int]) -> None:
+    """Up to the bfloat16 in which torch orthogonalises, over four steps with momentum and decay."""
+    torch.manual_seed(0)
+    ours, theirs = (nn.Parameter(torch.ones(shape)) for _ in range(2))
+    optimizers = [Muon([ours], lr=0.1), torch.optim.Muon([theirs], lr=0.1, adjust_lr_fn="match_rms_adamw")]
+    for _ in range(4):
+        ours.grad = torch.randn(shape)
+        theirs.grad = ours.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    moved = (theirs.detach() - 1).norm()
+    assert float((ours.detach() - theirs.detach()).norm() / moved) < 0.03
+
+
+def test_orthogonalise_is_batched() -> None:
+    """Each matrix as it would be alone, singular values near 1."""
+    matrices = torch.randn(3, 5, 9, generator=torch.Generator().manual_seed(0))
+    together = orthogonalise(matrices)
+    for matrix, result in zip(matrices, together, strict=True):
+        torch.testing.assert_close(orthogonalise(matrix[None])[0], result, atol=1e-5, rtol=1e-5)
+    values = torch.linalg.svdvals(together)
+    assert float(values.min()) > 0.6
+    assert float(values.max()) < 1.3
 
 
 def test_closure_is_called_once() -> None:
