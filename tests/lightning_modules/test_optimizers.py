@@ -74,9 +74,9 @@ def test_state_round_trip_and_schedule() -> None:
         set_gradients(model, 9)
         optimizer.step()
     assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
-    rates = {(group["algorithm"], group["part"]): group["lr"] for group in first.param_groups}
-    assert rates["muon", "hidden"] == pytest.approx(2 * rates["adamw", "hidden"])
-    assert rates["adamw", "head"] == pytest.approx(0.5 * rates["adamw", "hidden"])
+    rates = {name: group["lr"] for group in first.param_groups for name in group["param_names"]}
+    assert rates["hidden.layers.weight"] == pytest.approx(2 * rates["hidden.layers.bias"])
+    assert rates["head.bias"] == pytest.approx(0.5 * rates["hidden.layers.bias"])
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (4, 12), (12, 4)])
