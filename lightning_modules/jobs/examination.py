@@ -117,15 +117,13 @@ def write_sheets(found: Evaluation, folder: Path) -> None:
 
 
 def to_sample(record: Record) -> Sample:
-    """A judged item as people look at it."""
-    images = [span.image_id for span in record.document.images]
-    # drawn pictures of one document may share an id; the order of the spans decides
-    shown = iter(record.pictures)
-    pictures = {id(span): picture for span, picture in zip(record.document.images, shown, strict=False)}
+    """A judged item as people look at it: yes/no scores as ticks, and what the judge expected and read."""
+    pictures = {id(span): picture for span, picture in zip(record.document.images, record.pictures, strict=False)}
+    scores = {name: bool(value) if value in (0, 1) else float(value) for name, value in record.scores.items()}
     return Sample(
         record.document,
-        lambda span: pictures.get(id(span)),
-        {**{name: float(value) for name, value in record.scores.items()}, "expected": record.expected, "found": record.found},
+        lambda span: pictures.get(id(span)),  # drawn pictures of one document may share an id: the span decides
+        {**scores, "expected": record.expected, "found": record.found},
         record.seed,
-        title=f"{record.key} ({len(images)} pictures)",
+        title=record.key,
     )

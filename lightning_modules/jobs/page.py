@@ -23,7 +23,8 @@ PAGE_STYLE = """
 body { margin: 24px auto; max-width: 1100px; padding: 0 20px; background: #fafaf8; color: #1f2430;
        font: 15px/1.5 system-ui, sans-serif; }
 h2 { margin: 32px 0 8px; border-bottom: 1px solid #d9dce3; } h3 { margin: 20px 0 6px; }
-table { border-collapse: collapse; font-size: 13px; background: #fff; } td, th { border: 1px solid #d9dce3; padding: 3px 8px; text-align: left; }
+table { border-collapse: collapse; font-size: 13px; background: #fff; }
+td, th { border: 1px solid #d9dce3; padding: 3px 8px; text-align: left; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; } th { background: #f1f2f5; }
 tr.headline td { font-weight: 600; } img { max-width: 100%; } pre { font-size: 12px; overflow: auto; background: #fff; padding: 8px; }
 details { margin: 8px 0; } .bar { display: inline-block; height: 8px; background: #3b5bdb; } .note { color: #6b7280; }
@@ -76,11 +77,28 @@ def write_page(
 def _summarise(runs: Sequence[Run], evaluation: str | None) -> dict[str, Any]:
     found = {} if evaluation is None else _read_json(Path(evaluation) / "summary.json")
     for run in runs:
-        job = _read_json(run.folder / "job.json")
-        found[f"duration_s/{run.folder.name}"] = job.get("duration_s")
-        if "perf/peak_memory_mib" in run.metrics.keys:
-            found[f"peak_memory_mib/{run.folder.name}"] = run.metrics.last("perf/peak_memory_mib")
+        found |= {f"cost/{run.folder.name}/{name}": value for name, value in sum_cost(run).items()}
     return found
+
+
+def sum_cost(run: Run) -> dict[str, float]:
+    """What a training run cost: seconds of the whole job, peak memory, what was trained on (tokens or images), and FLOPs by the
+    rule 6 x trained parameters x tokens (a forward pass is a third of a step; frozen parameters still cost two thirds of theirs)."""
+    metrics, ledger = run.metrics, run.ledger
+    cost = {"parameters": ledger.parameters, "parameters_trained": ledger.trainable_parameters}
+    cost["duration_s"] = _read_json(run.folder / "job.json").get("duration_s")
+    if "perf/peak_memory_mib" in metrics.keys:
+        cost["peak_memory_mib"] = metrics.last("perf/peak_memory_mib")
+    for unit in ("tokens", "images"):
+        if f"perf/rate_{unit}_per_s" in metrics.keys:
+            steps, rates = metrics.series(f"perf/rate_{unit}_per_s")
+            durations = metrics.series("perf/step_duration_s")[1]
+            spans = [step - before for step, before in zip(steps, [-1, *steps], strict=False)]
+            counts = [rate * duration * span for rate, duration, span in zip(rates, durations, spans, strict=True)]
+            cost[unit] = round(sum(counts))
+    if "tokens" in cost:
+        cost["training_flops_by_rule"] = 6.0 * cost["parameters_trained"] * cost["tokens"]
+    return cost
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -93,8 +111,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _evaluation(folder: Path) -> Iterator[str]:
     found = _read_json(folder / "evaluation.json")
     tuning = found["facts"].get("tuning", {})
-    yield "<h2>What it can do</h2><p class='note'>One sample per prompt; value [95 % bootstrap interval] beside what blind answers reach on "
-    yield f"the same items. Sampler chosen on val: {html.escape(str(tuning.get('chosen')))} of {html.escape(str(tuning.get('val_shares')))}.</p>"
+    note = (
+        "One sample per prompt; value and 95 % bootstrap interval beside what blind answers reach on the same items. "
+        f"Sampler chosen on val: {tuning.get('chosen')} of {tuning.get('val_shares')}."
+    )
+    yield f"<h2>What it can do</h2><p class='note'>{html.escape(note)}</p>"
     yield _figures(found["results"])
     for split in dict.fromkeys(key.split("/")[0] for key in found["results"]):
         yield f"<h3>Pictures, {html.escape(split)}</h3>"
@@ -139,7 +160,7 @@ def _number(value: Any) -> str:
 def _run(run: Run) -> Iterator[str]:
     passport = run.passport
     yield f"<h2>Run: {html.escape(run.folder.name)}</h2>"
-    facts = {name: passport[name] for name in ("state", "stage", "commit", "started", "duration_s") if name in passport}
+    facts = {name: passport[name] for name in ("state", "stage", "commit", "started") if name in passport} | sum_cost(run)
     yield _table(facts)
     yield f"<h3>What was trained, and the proof</h3><pre>{html.escape(run.ledger.table())}</pre>"
     yield _curves(run)

@@ -31,7 +31,12 @@ def mixture(**changes) -> Mixture:
         "short": [Document((TextSpan("a red car"),), id=f"short-{i}") for i in range(5)],
         "long": [Document((TextSpan("the blue house is above the car"), ImageSpan(f"i{i}")), id=f"long-{i}") for i in range(7)],
     }
-    settings = {"weights": {"short": 1.0, "long": 3.0}, "row_length": 40, "num_batches": 12, "documents_per_window": 64} | changes
+    settings = {
+        "weights": {"short": 1.0, "long": 3.0},
+        "row_length": 40,
+        "num_batches": 12,
+        "documents_per_window": 64,
+    } | changes
     return Mixture(sources=sources, template=PlainTemplate(), builder=tiny_builder(), codes=lambda name: CODES, **settings)
 
 
