@@ -34,6 +34,7 @@ def examine(
     codes: Codes,
     folder: str,
     text_policy: Policy,
+    prose_policy: Policy,
     image_policies: Mapping[str, Policy],
     plan: Mapping[str, Sequence[str]] = DEFAULT_PLAN,
     n: int = 300,
@@ -45,6 +46,7 @@ def examine(
     """Examine a model on a world.
 
     Args:
+        text_policy: of captions and answers; `prose_policy` of stories.
         image_policies: candidates; the one that draws most val scenes rightly is used for every figure.
         n: prompts per figure; `tuning_n` for each candidate.
         costs: what training recorded (tokens, seconds), reported beside the figures.
@@ -53,9 +55,8 @@ def examine(
         The flat summary.
     """
     place = Path(folder)
-    bench = Bench(
-        model, world, Oracle(world), codes, {"text": text_policy, "image": text_policy}, n=n, batch_size=batch_size, seed=seed
-    )
+    policies = {"text": text_policy, "prose": prose_policy}
+    bench = Bench(model, world, Oracle(world), codes, policies | {"image": text_policy}, n=n, batch_size=batch_size, seed=seed)
     with measure() as reading:
         calibration = calibrate_oracle(bench)
         choice = choose_image_policy(bench, image_policies, tuning_n)
@@ -65,7 +66,7 @@ def examine(
             world,
             bench.oracle,
             codes,
-            {"text": text_policy, "image": choice.policy},
+            policies | {"image": choice.policy},
             n=n,
             plan=plan,
             batch_size=batch_size,

@@ -25,6 +25,7 @@ def examine_a_few(
     world: Any,
     codes: Codes,
     text_policy: Policy,
+    prose_policy: Policy,
     image_policy: Policy,
     examinations: Sequence[str] = ("two_objects", "captions"),
     split: str = "val",
@@ -36,10 +37,11 @@ def examine_a_few(
         examinations: names of `plait.evaluation.protocol.EXAMINATIONS`.
     """
     oracle = Oracle(world)
+    policies = {"text": text_policy, "prose": prose_policy, "image": image_policy}
     blind = BlindAnswers(list_training_scenes(world, 50))
 
     def draw(model: nn.Module) -> list[Sample]:
-        bench = Bench(model, world, oracle, codes, {"text": text_policy, "image": image_policy}, n=n)
+        bench = Bench(model, world, oracle, codes, policies, n=n)
         return [to_sample(record) for name in examinations for record in EXAMINATIONS[name](bench, blind, split)[1][:n]]
 
     return draw

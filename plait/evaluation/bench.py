@@ -57,7 +57,8 @@ class Bench:
         world: the data (`source(task, split)`, `picture(image_id)`).
         oracle: reads pictures of the world (`plait.evaluation.verifier`).
         codes: codes of the world's pictures.
-        policies: "text" and "image", chosen on val.
+        policies: "text" and "image", chosen on val, and "prose" for text that the model goes on writing of its own accord: the
+            most likely way to go on is to go on, so a story that is never sampled never ends. Without it, "text".
         n: prompts per figure, if there are as many different ones.
         batch_size: documents per call of the model.
         seed: everything drawn follows from it.
@@ -85,24 +86,28 @@ class Bench:
                 break
         return list(chosen.values())
 
-    def complete(self, task: str, prompts: Sequence[Document], *, max_images: int = 0, max_tokens: int = 1) -> list[Completion]:
+    def complete(
+        self, task: str, prompts: Sequence[Document], *, max_images: int = 0, max_tokens: int = 1, is_prose: bool = False
+    ) -> list[Completion]:
         """One completion per prompt.
 
         Args:
             task: name that the seeds are derived from.
             max_images: pictures that the model may begin of its own accord.
             max_tokens: tokens after the last span of the prompt; 1 only ends the document.
+            is_prose: text is drawn with the policy "prose".
 
         Raises:
             DocumentError: the model changed the prompt or left a hole open.
         """
+        policies = {name: self.policies[name] for name in ("text", "image")}
+        if is_prose:
+            policies["text"] = self.policies.get("prose", policies["text"])
         completions = []
         for start in range(0, len(prompts), self.batch_size):
             batch = list(prompts[start : start + self.batch_size])
             seeds = [derive_seed(self.seed, task, start + index) for index in range(len(batch))]
-            documents = self.model.generate(
-                batch, policies=self.policies, seeds=seeds, max_images=max_images, max_tokens=max_tokens
-            )
+            documents = self.model.generate(batch, policies=policies, seeds=seeds, max_images=max_images, max_tokens=max_tokens)
             if len(documents) != len(batch):
                 raise DocumentError(f"{task}: {len(batch)} prompts gave {len(documents)} documents, expected one for each.")
             for prompt, document, seed in zip(batch, documents, seeds, strict=True):

@@ -87,7 +87,7 @@ def evaluate(
         model: see `Bench`.
         oracle: a `plait.evaluation.verifier.Oracle`.
         codes: image id -> code grids of the model's tokenizer.
-        policies: "text" and "image".
+        policies: "text", "image" and, for stories, "prose" (see `Bench`).
         n: prompts per figure.
         plan: split -> names of examinations.
         is_calibrated: the oracle was calibrated on this tokenizer already.
