@@ -1,6 +1,8 @@
 """Shared by all tests: shapes and types of plait are checked while they run, and one small run is made once per session."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -34,4 +36,16 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.job.overrides = ["scale=tiny", "group=small"]
     config.job.stages = [stage for stage in config.job.stages if stage.name not in ("evaluation", "report")]
     launch(config)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sketch_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of `plait-train curriculum=sketch`, made once by the command itself: a tokenizer whose pictures can just be
+    recognised, a language model that has hardly begun, evaluation and report. The notebooks read it; never write into it."""
+    folder = tmp_path_factory.mktemp("runs") / "sketch"
+    command = [sys.executable, "-m", "lightning_modules.train", "curriculum=sketch", f"paths.folder={folder}"]
+    # Hydra's own files go where the run goes, not below the directory in which the tests were started
+    done = subprocess.run([*command, f"hydra.run.dir={folder}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return folder

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from plait.data.emoji_world.captions import describe
+from plait.data.emoji_world.captions import describe, spell
 from plait.data.emoji_world.questions import ask
 from plait.data.emoji_world.scenes import COLOURS, OBJECTS, Scene, Thing
 from plait.data.emoji_world.stories import follow
@@ -125,7 +125,7 @@ def _join(spans: Sequence[Span]) -> list[str | ImageSpan]:
     runs: list[str | ImageSpan] = []
     for span in spans:
         if isinstance(span, TextSpan) and runs and isinstance(runs[-1], str):
-            runs[-1] = f"{runs[-1]} {span.text}"
+            runs[-1] = f"{runs[-1]} {spell(span.text)}"
         else:
-            runs.append(" ".join(span.text.split()) if isinstance(span, TextSpan) else span)
+            runs.append(spell(span.text) if isinstance(span, TextSpan) else span)
     return runs

@@ -89,3 +89,18 @@ def test_sentences_and_questions_of_the_grammar():
     assert not is_sentence("an yellow house appears above the balloon .")
     assert not is_sentence("a yellow house appears above the house .")
     assert {"what is in the picture ?", "what is at the top ?", "where is the key ?"} <= list_questions()
+
+
+def test_spelling_of_a_tokenizer_is_read_as_that_of_the_world():
+    """Word tokenizers join punctuation to words: "goes away." is the sentence "goes away ."."""
+    picture = ImageSpan("p", form="codes", codes=())
+    told = (
+        TextSpan("here is a red car."),
+        picture,
+        TextSpan("the car turns blue."),
+        picture,
+        TextSpan("question: what is in the picture? answer: a blue car"),
+    )
+    reading = read_story(told)
+    assert reading.is_wellformed
+    assert reading.is_answer_right

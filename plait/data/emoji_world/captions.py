@@ -27,6 +27,11 @@ _TWO = re.compile(rf"{_PHRASE} ({'|'.join(RELATIONS)}) {_PHRASE}")
 _SLOT_OF_PLACE = {place: slot for slot, place in PLACES.items()}
 
 
+def spell(text: str) -> str:
+    """Text as the world spells it: words and punctuation marks apart, single spaces (tokenizers join marks to words)."""
+    return " ".join(re.sub(r"([.,:?!])", r" \1 ", text).split())
+
+
 def add_article(phrase: str) -> str:
     """The phrase with "a" or "an" before it."""
     is_vowel = phrase[:1] in "aeiou" and not phrase.startswith(_SAID_AS_U)
@@ -60,7 +65,7 @@ def describe(scene: Scene, variant: int = 0) -> str:
 
 def parse(caption: str) -> Scene | None:
     """The scene that a caption describes, or None if it is not a caption of the world."""
-    text = " ".join(caption.split()).removesuffix(" .")
+    text = spell(caption).removesuffix(" .")
     if match := _ONE.fullmatch(text):
         colour, name, place = match.groups()
         scene = Scene((Thing(colour, name, _SLOT_OF_PLACE[place or ""]),))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 
-from plait.data.emoji_world.captions import RELATIONS, describe, describe_thing, parse, relate
+from plait.data.emoji_world.captions import RELATIONS, describe, describe_thing, parse, relate, spell
 from plait.data.emoji_world.scenes import COLOURS, OBJECTS, Scene, Thing
 
 ACTIONS = ("appear", "turn", "swap", "leave")
@@ -46,7 +46,7 @@ def follow(scene: Scene | None, sentence: str) -> Scene | None:
     Args:
         scene: the scene before; None at the beginning.
     """
-    text = " ".join(sentence.split())
+    text = spell(sentence)
     if text.startswith("here is "):
         return parse(text.removeprefix("here is ")) if scene is None and text.endswith(" .") else None
     if scene is None:

@@ -1,0 +1,75 @@
+"""The notebooks are essays that run: clean in git, short in their cells, and executed here on one small run.
+
+Two branches are taken on purpose: with a finished demo (here the sketch stands in for it) and without one.
+"""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+WITH_DEMO = ("00_tour", "10_tokenizer")
+SCALE_LINE = 'SCALE = os.environ.get("PLAIT_SCALE", "tiny")'
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def test_there_are_notebooks():
+    assert [path.stem for path in NOTEBOOKS] == ["00_tour", "10_tokenizer", "20_sequences_and_loss", "30_liquid"]
+
+
+@each
+def test_no_outputs_are_committed(path: Path):
+    for number, cell in enumerate(nbformat.read(path, 4).cells):
+        if cell.cell_type == "code":
+            assert not cell.outputs, f"cell {number} of {path.name} holds outputs: clear them"
+            assert cell.execution_count is None, f"cell {number} of {path.name} holds an execution count: clear it"
+
+
+@each
+def test_reads_like_an_essay(path: Path):
+    cells = nbformat.read(path, 4).cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    opening, closing = cells[0], cells[-1]
+    assert opening.cell_type == closing.cell_type == "markdown"
+    assert opening.source.startswith("# ")
+    assert "**Question.**" in opening.source
+    method = re.search(r"\*\*Method\.\*\*(.*?)\n\n", opening.source, re.S)
+    assert len(re.findall(r"[.:](?:\s|$)", re.sub(r"\([^)]*\)", "", method[1]).strip())) <= 4, "the method is three sentences"
+    assert "**What to look at.**" in closing.source
+    assert SCALE_LINE in code[0]
+    long = {number: length for number, source in enumerate(code) if (length := len(source.splitlines())) > 12}
+    assert not long, f"code cells of {path.name} with more than 12 lines (number: lines): {long}"
+
+
+@each
+@pytest.mark.slow
+def test_runs(path: Path, sketch_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    has_demo = path.stem in WITH_DEMO
+    settings = {
+        "PLAIT_SCALE": "tiny",
+        "PLAIT_RUN": sketch_run,
+        "PLAIT_DEMO": sketch_run if has_demo else tmp_path / "no-demo",
+        # one thread, nothing of the person's own profile, and plait from this tree
+        "OMP_NUM_THREADS": 1,
+        "IPYTHONDIR": tmp_path,
+        "PYTHONPATH": ROOT,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, str(value))
+    before = {file: file.stat().st_mtime_ns for file in sketch_run.rglob("*")}
+    notebook = nbformat.read(path, 4)
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    assert before == {file: file.stat().st_mtime_ns for file in sketch_run.rglob("*")}, f"{path.name} writes into a run"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    shown = {kind for output in code[-1].outputs for kind in output.get("data", {})}
+    assert shown & {"image/png", "text/html"}, f"{path.name} ends in {shown or 'nothing'}, expected a picture or a table"
+    printed = "".join(output.text for cell in code for output in cell.outputs if output.output_type == "stream")
+    if path.stem in ("00_tour", "30_liquid"):
+        assert (": the demo" in printed) == has_demo
+        assert ("a sketch, trained for half a minute" in printed) != has_demo, "a sketch must be called a sketch"
+    if path.stem == "10_tokenizer":
+        assert "of the demo" in printed
