@@ -72,7 +72,7 @@ def test_stories_follow_their_sentences(world, split):
             assert image.loss
             assert image.begin_loss
         assert question.text.startswith("question : ")
-        assert not question.loss
+        assert question.loss
         assert answer.loss
         asked = question.text.removeprefix("question : ")
         found = answer.text.removeprefix("answer : ")

@@ -71,7 +71,8 @@ def write_story_document(random: Random, number: int, pools: Pools) -> Document 
         spans += [TextSpan(sentence, loss=True), ImageSpan(scene.id, loss=True, begin_loss=True)]
     kind = STORY_QUESTIONS[number // len(STORY_LENGTHS) % len(STORY_QUESTIONS)]
     question, answer = _ask_last(random, kind, story.scenes[-1], pools)
-    spans += [TextSpan(f"question : {question}"), TextSpan(f"answer : {answer}", loss=True)]
+    # the question is the writer's own too: whoever never learns to write it never ends a story
+    spans += [TextSpan(f"question : {question}", loss=True), TextSpan(f"answer : {answer}", loss=True)]
     facts = {"states": [scene.to_json() for scene in story.scenes], "actions": list(story.actions), "question": kind}
     return Document(tuple(spans), meta={**facts, "scene": facts["states"][-1], "answer": answer})
 
