@@ -136,6 +136,8 @@ class Backbone(Protocol):
     """Embeddings in, hidden states out (after the final norm)."""
 
     width: int
+    max_length: int
+    """positions that it was made for"""
 
     def __call__(self, embeddings: Embeddings, layout: Layout, side: Any = None, cache: Cache | None = None) -> Hidden:
         """`side` is a record of call-time inputs that taps and experts read; it is held by the call, never by a module."""

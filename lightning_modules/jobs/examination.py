@@ -101,7 +101,7 @@ def write_sheets(found: Evaluation, folder: Path) -> None:
         records = found.select(key)
         name = key.replace("/", "-")
         cells = [
-            Cell(record.pictures[-1], f"{record.expected} → {record.found}", bool(record.scores[MAIN]))
+            Cell(record.pictures[-1], f"{record.expected} | {record.found}", bool(record.scores[MAIN]))
             for record in records[:SHEET_CELLS]
             if record.pictures and MAIN in record.scores
         ]

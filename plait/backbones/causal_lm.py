@@ -104,6 +104,11 @@ class CausalLM(nn.Module):
         return self.model.get_input_embeddings().weight.shape[1]
 
     @property
+    def max_length(self) -> int:
+        """Positions that the backbone was made for."""
+        return self.config.get_text_config().max_position_embeddings
+
+    @property
     def text_rows(self) -> int:
         """Rows of the text table; may exceed the size of the tokenizer (Qwen pads its table)."""
         return self.model.get_input_embeddings().weight.shape[0]

@@ -84,12 +84,21 @@ class InterleavedSampler:
 
         Returns:
             The documents with holes filled and generated spans appended (loss flags of generated spans are True).
+
+        Raises:
+            LayoutError: a prompt and its budget are longer than the backbone reaches.
+            VocabularyError: a word that the text tokenizer does not know.
         """
         samples = [self._start(document, max_images, max_tokens) for document in documents]
         guidance = policies["image"].guidance != 1.0
         longest = max(sum(len(piece) for piece in sample.pieces) for sample in samples)
         holes = max(len(sample.holes) for sample in samples)
         capacity = longest + holes * (self.grammar.num_codes + 1) + max_tokens
+        if capacity > self.backbone.max_length:
+            raise LayoutError(
+                f"A prompt of {longest} tokens with what may follow it needs {capacity} positions, the backbone has "
+                f"{self.backbone.max_length}: shorten the prompt or lower max_tokens."
+            )
         cache = self.backbone.new_cache(len(samples) * (2 if guidance else 1), capacity)
         hidden: Tensor | None = None
         for index in range(len(samples)):

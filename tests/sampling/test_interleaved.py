@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from plait.document import Document, ImageSpan, TextSpan
+from plait.errors import LayoutError
 from plait.protocols import Layout
 from plait.sampling.interleaved import InterleavedSampler
 from plait.sampling.policies import PerSampleNoise, SamplingPolicy
@@ -40,7 +41,7 @@ class HashCache:
 class HashBackbone:
     """hidden = running hash of all tokens of the row so far: a causal model without weights."""
 
-    width = 1
+    width, max_length = 1, 4096
 
     def new_cache(self, rows: int, capacity: int) -> HashCache:
         return HashCache(rows, capacity)
@@ -100,6 +101,13 @@ def test_random_logits_always_parse(policies, shapes, sizes) -> None:
             assert document.ends
             drawn += len(document.images)
     assert drawn > 2500
+
+
+def test_a_prompt_that_is_too_long_is_refused() -> None:
+    machine = sampler(tiny_builder())
+    machine.backbone.max_length = 20
+    with pytest.raises(LayoutError, match="needs 24 positions, the backbone has 20"):
+        machine.generate([PROMPTS[0]], POLICIES, PerSampleNoise([0]), max_tokens=20)
 
 
 def test_budgets_hold() -> None:
