@@ -1,9 +1,9 @@
 """Muon (Jordan et al. 2024) in fp32, matrices of one shape together.
 
 The update of a two-dimensional weight is its momentum, orthogonalised by five Newton-Schulz steps, scaled to the size of an AdamW
-update (Moonlight, arXiv:2502.16982, section 2.2). torch.optim.Muon does the same in bfloat16, one matrix after the other: on a
-processor without bfloat16 units that costs more than the training step itself (measure with tests/benchmarks/measure_muon.py). Here matrices of
-equal shape run as one batched product in the type of the gradient.
+update (Moonlight, arXiv:2502.16982, section 2.2). torch.optim.Muon does the same in bfloat16, one matrix after the other, which is
+slower on a processor without bfloat16 units (tests/benchmarks/measure_muon.py). Here matrices of equal shape run as one batched
+product in the type of the gradient.
 """
 
 from collections import defaultdict

@@ -108,7 +108,8 @@ def write_sheets(found: Evaluation, folder: Path) -> None:
         if cells:
             (folder / "sheets").mkdir(parents=True, exist_ok=True)
             value = found.results[key]["value"] if key in found.results else float("nan")
-            contact_sheet(cells, columns=8, title=f"{key}: {value:.3f}").save(folder / "sheets" / f"{name}.png")
+            sheet = contact_sheet(cells, columns=8, title=f"{key}: {value:.3f}")
+            sheet.quantize(256).save(folder / "sheets" / f"{name}.png")  # a third of the bytes of the page
         samples = [to_sample(record) for record in records[:SHOWN_SAMPLES]]
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         page = render_html(samples, title=key, note="what the model was given and what it made, first items, not chosen")

@@ -15,10 +15,12 @@ from typing import Any
 
 from plait.atomic import write_json
 from plait.errors import CheckpointError
+from plait.evaluation.protocol import EXAMINATIONS
 from plait.rendering import STYLE
 from plait.runs import Run
 
 CURVES = ("train/loss", "train/text_loss_nats", "train/image_loss_nats", "val/loss", "perf/rate_tokens_per_s")
+HEADLINES = (*EXAMINATIONS, "stories_grammar", "stories_agreement")
 PAGE_STYLE = """
 body { margin: 24px auto; max-width: 1100px; padding: 0 20px; background: #fafaf8; color: #1f2430;
        font: 15px/1.5 system-ui, sans-serif; }
@@ -111,9 +113,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _evaluation(folder: Path) -> Iterator[str]:
     found = _read_json(folder / "evaluation.json")
     tuning = found["facts"].get("tuning", {})
+    shares = ", ".join(f"{name} {share:.2f}" for name, share in tuning.get("val_shares", {}).items())
     note = (
         "One sample per prompt; value and 95 % bootstrap interval beside what blind answers reach on the same items. "
-        f"Sampler chosen on val: {tuning.get('chosen')} of {tuning.get('val_shares')}."
+        f"Sampler chosen on val: {tuning.get('chosen')} of {shares}."
     )
     yield f"<h2>What it can do</h2><p class='note'>{html.escape(note)}</p>"
     yield _figures(found["results"])
@@ -135,7 +138,7 @@ def _figures(results: Mapping[str, Mapping[str, Any]]) -> str:
     for key, figure in results.items():
         baselines = ", ".join(f"{name} {value:.2f}" for name, value in figure["baselines"].items())
         gap = f"{figure['gap_closed']:.2f}" if "gap_closed" in figure else ""
-        style = " class='headline'" if key.count("_") <= 1 else ""
+        style = " class='headline'" if key.split("/")[1] in HEADLINES else ""
         width = max(0, round(80 * figure["value"])) if figure["value"] <= 1 else 0
         rows.append(
             f"<tr{style}><td>{html.escape(key)}</td><td class='number'>{figure['value']:.3f}</td>"

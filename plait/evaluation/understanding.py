@@ -96,17 +96,38 @@ def judge_questions(bench: Bench, split: str, num_training: int = 1500) -> tuple
     return {f"{split}/vqa": _average(figures, records, policy), **figures}, records
 
 
+LARGEST_SHARE = 0.6
+"""Most that one answer may take of the questions of a type: a constant answer shall not look like understanding."""
+
+
 def _take_questions(bench: Bench, split: str) -> list[Question]:
-    """The first `n` different questions of every type, sorted by type."""
+    """The first `n` different questions of every type, sorted by type; at most half of them with the same answer, and where the
+    split holds too few different questions with another answer, as many fewer as keeps `LARGEST_SHARE`."""
     chosen: dict[str, dict[Question, None]] = {}
+    counts: dict[str, Counter] = {}
     for document in bench.world.source("vqa", split):
         if len(chosen) == len(TYPES) and all(len(of_kind) == bench.n for of_kind in chosen.values()):
             break
         for question in list_questions(document):
-            of_kind = chosen.setdefault(question.kind, {})
-            if len(of_kind) < bench.n:
-                of_kind.setdefault(question)
-    return [question for kind in sorted(chosen) for question in chosen[kind]]
+            of_kind, answers = chosen.setdefault(question.kind, {}), counts.setdefault(question.kind, Counter())
+            is_new = question not in of_kind and len(of_kind) < bench.n
+            if is_new and answers[question.answer] < (bench.n + 1) // 2:
+                of_kind[question] = None
+                answers[question.answer] += 1
+    return [question for kind in sorted(chosen) for question in _trim(list(chosen[kind]))]
+
+
+def _trim(questions: list[Question]) -> list[Question]:
+    """Leave out the last questions with the most frequent answer until it has `LARGEST_SHARE` at most."""
+    answer, count = Counter(question.answer for question in questions).most_common(1)[0]
+    others = len(questions) - count
+    allowed = int(others * LARGEST_SHARE / (1 - LARGEST_SHARE)) if others else count
+    kept, seen = [], 0
+    for question in questions:
+        seen += question.answer == answer
+        if question.answer != answer or seen <= allowed:
+            kept.append(question)
+    return kept
 
 
 Counted = dict[str, Counter]
