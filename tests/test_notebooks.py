@@ -70,6 +70,6 @@ def test_runs(path: Path, sketch_run: Path, tmp_path: Path, monkeypatch: pytest.
     printed = "".join(output.text for cell in code for output in cell.outputs if output.output_type == "stream")
     if path.stem in ("00_tour", "30_liquid"):
         assert (": the demo" in printed) == has_demo
-        assert ("a sketch, trained for half a minute" in printed) != has_demo, "a sketch must be called a sketch"
+        assert ("a sketch, trained for less than a minute" in printed) != has_demo, "a sketch must be called a sketch"
     if path.stem == "10_tokenizer":
         assert "of the demo" in printed

@@ -37,7 +37,9 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     print("# One Muon step, 42 matrices of a 5 M-parameter backbone\n")
     print("Command: `python tests/benchmarks/measure_muon.py > reports/benchmarks/muon.md`")
-    print(f"Commit {commit}, torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, {ROUNDS} rounds.\n")
+    print(
+        f"Commit {commit}, torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, {ROUNDS} rounds.\n"
+    )
     print("| arm | median s | ratio to plait, median [min] |\n|---|---|---|")
     for name, values in times.items():
         ratios = [value / base for value, base in zip(values, times["plait"], strict=True)]

@@ -82,7 +82,8 @@ def test_a_stage_that_was_stopped_goes_on_from_its_last_checkpoint(tmp_path, mon
 
     def config(folder: Path, stops: bool):
         made = compose_job(
-            "train", ["experiment=liquid/tokenizer", "scale=tiny", "trainer.max_steps=4", f"paths.folder={folder}", "logger=none"]
+            "train",
+            ["experiment=liquid/tokenizer", "scale=tiny", "trainer.max_steps=4", f"paths.folder={folder}", "logger=none"],
         )
         if stops:
             with open_dict(made):
@@ -112,7 +113,12 @@ def test_an_unfinished_base_is_refused(small_run, tmp_path):
         (base / path.name).write_bytes(path.read_bytes())
     manifest = json.loads((base / "manifest.json").read_text())
     (base / "manifest.json").write_text(json.dumps({**manifest, "is_complete": False}))
-    overrides = ["experiment=liquid/pretraining", "scale=tiny", f"base.vision_tokenizer={base}", f"paths.folder={tmp_path / 'run'}"]
+    overrides = [
+        "experiment=liquid/pretraining",
+        "scale=tiny",
+        f"base.vision_tokenizer={base}",
+        f"paths.folder={tmp_path / 'run'}",
+    ]
     with pytest.raises(RecipeError, match=r"has not finished \(step 2\)\. Next: plait-train experiment=liquid/tokenizer"):
         launch(compose_job("train", overrides))
     assert read_job(tmp_path / "run")["state"] == "failed"
