@@ -15,7 +15,7 @@ import torch
 from lightning_modules.muon import Muon
 
 SHAPES = 24 * [(256, 256)] + 12 * [(768, 256)] + 6 * [(256, 768)]
-ROUNDS = 7
+ROUNDS = 15
 
 
 def make(kind: type) -> torch.optim.Optimizer:
