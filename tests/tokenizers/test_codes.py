@@ -1,9 +1,7 @@
 """The code cache: round trip, refusal of what does not fit, damage, speed."""
 
-import inspect
 import json
 import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -166,17 +164,3 @@ def test_a_failed_run_leaves_the_old_cache_and_no_rest(copied: Path) -> None:
     write_codes(copied, make(seed=1), IDS[:2], load_pictures, overwrite=True)
     assert len(CodeCache(copied, tokenizer_hash=hash_tokenizer(make(seed=1)))) == 2
     assert [path.name for path in copied.parent.iterdir()] == ["codes"]
-
-
-def test_a_look_up_takes_less_than_ten_microseconds(written: Path) -> None:
-    cache = CodeCache(written)
-    best = min(_seconds(cache, 1000) for _ in range(10)) / 1000
-    assert best < 10e-6, f"{best * 1e6:.1f} microseconds"
-
-
-def _seconds(cache: CodeCache, repeats: int) -> float:
-    look_up = inspect.unwrap(CodeCache.__getitem__)  # without the run-time type checks of a test session that asks for them
-    start = time.perf_counter()
-    for _ in range(repeats):
-        look_up(cache, "scene/7")
-    return time.perf_counter() - start
