@@ -16,6 +16,8 @@ import pytest  # noqa: E402
 os.environ.update({"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true", "TOKENIZERS_PARALLELISM": "false"})
 
 ROOT = Path(__file__).resolve().parents[1]
+# for processes that tests start: one thread, and glibc keeps freed memory (see Makefile), as `make` would have it
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +48,8 @@ def sketch_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "sketch"
     command = [sys.executable, "-m", "lightning_modules.train", "curriculum=sketch", f"paths.folder={folder}"]
     # Hydra's own files go where the run goes, not below the directory in which the tests were started
-    done = subprocess.run([*command, f"hydra.run.dir={folder}"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, f"hydra.run.dir={folder}"], cwd=ROOT, env={**os.environ, **ONE_THREAD}, capture_output=True, text=True
+    )
     assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return folder

@@ -10,6 +10,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.conftest import ONE_THREAD
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 WITH_DEMO = ("00_tour", "10_tokenizer")
@@ -54,7 +56,7 @@ def test_runs(path: Path, sketch_run: Path, tmp_path: Path, monkeypatch: pytest.
         "PLAIT_RUN": sketch_run,
         "PLAIT_DEMO": sketch_run if has_demo else tmp_path / "no-demo",
         # one thread, nothing of the person's own profile, and plait from this tree
-        "OMP_NUM_THREADS": 1,
+        **ONE_THREAD,
         "IPYTHONDIR": tmp_path,
         "PYTHONPATH": ROOT,
     }
