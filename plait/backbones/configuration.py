@@ -28,6 +28,8 @@ def build_config(architecture: str | type[PreTrainedConfig], **sizes: Any) -> Pr
         if name not in known:
             close = get_close_matches(name, known, n=3) or sorted(known)[:8]
             raise RecipeError(f"The backbone {_name(architecture)!r} has no setting {name!r}: did you mean {', '.join(close)}?")
+    # transformers tells lists from tuples (`layer_types`), a config file does not
+    sizes = {name: list(value) if isinstance(value, tuple) else value for name, value in sizes.items()}
     settings = {name: None for name in TOKEN_IDS if name in known} | sizes
     try:
         config = AutoConfig.for_model(architecture, **settings) if isinstance(architecture, str) else architecture(**settings)

@@ -1,9 +1,9 @@
 """Reading a story that a model wrote: is it sentence, picture, sentence, picture ..., and what does each sentence make of
 the world?
 
-Form and sense are kept apart. A sentence has form if some story could hold it; it has sense if it can be said of the scene
-that its own story has reached ("the crown goes away" needs a crown). The last picture may be followed by one question and
-its answer.
+Form and sense are kept apart. A sentence has form if the rules of the world's sentences make it; it has sense if it can be said
+of the scene that its own story has reached ("the crown goes away" needs a crown, and no second crown can appear beside it). The
+last picture may be followed by one question and its answer.
 """
 
 import re
@@ -14,7 +14,7 @@ from functools import cache
 from plait.data.emoji_world.captions import describe, spell
 from plait.data.emoji_world.questions import ask
 from plait.data.emoji_world.scenes import COLOURS, OBJECTS, Scene, Thing
-from plait.data.emoji_world.stories import follow
+from plait.data.emoji_world.stories import follow, is_sentence
 from plait.data.emoji_world.writers import STORY_QUESTIONS
 from plait.document import ImageSpan, Span, TextSpan
 
@@ -75,12 +75,6 @@ def read_story(spans: Sequence[Span]) -> StoryReading:
     return StoryReading(
         tuple(sentences), _follow_all(sentences), tuple(pictures), question, answer, is_wellformed and None not in pictures
     )
-
-
-@cache
-def is_sentence(text: str) -> bool:
-    """Whether some story could hold this sentence."""
-    return any(follow(scene, text) is not None for scene in (None, *_probes()))
 
 
 @cache

@@ -19,6 +19,9 @@ from plait.protocols import Backbone, Noise, Policy
 from plait.sampling.grammar import Grammar, RowState
 from plait.sequence.layout import DocumentLayout, Tokens
 
+Token = list[int]
+"""[global id, place in its image or -1], see `SequenceBatch.cells`"""
+
 
 @dataclass
 class _Sample:
@@ -26,15 +29,15 @@ class _Sample:
 
     document: Document
     state: RowState
-    pieces: list[np.ndarray]
+    pieces: list[list[Token]]
     holes: list[int]
     filled: list[np.ndarray] = field(default_factory=list)
     tail: list[int] = field(default_factory=list)
     picture: list[int] = field(default_factory=list)
     in_hole: bool = False
     guided: bool = False
-    pending: list[int] = field(default_factory=list)
-    pending_unconditional: list[int] = field(default_factory=list)
+    pending: list[Token] = field(default_factory=list)
+    pending_unconditional: list[Token] = field(default_factory=list)
 
 
 class InterleavedSampler:
@@ -42,7 +45,7 @@ class InterleavedSampler:
 
     Args:
         backbone: see `plait.protocols.Backbone`.
-        embed: ids (b s) -> embeddings (b s d).
+        embed: (ids (b s), cells (b s)) -> embeddings (b s d).
         logits: (hidden (n d), segment indices) -> logits of those segments side by side.
         layout: how documents become tokens.
         unconditional: the guidance branch of a picture, `Template.unconditional`.
@@ -52,7 +55,7 @@ class InterleavedSampler:
         self,
         *,
         backbone: Backbone,
-        embed: Callable[[Int[Tensor, "b s"]], Float[Tensor, "b s d"]],
+        embed: Callable[[Int[Tensor, "b s"], Int[Tensor, "b s"]], Float[Tensor, "b s d"]],
         logits: Callable[[Float[Tensor, "n d"], Sequence[int]], Float[Tensor, "n v"]],
         layout: DocumentLayout,
         unconditional: Callable[[Document, int], Document | None],
@@ -127,14 +130,14 @@ class InterleavedSampler:
             if first == last:
                 continue
             piece = replace(document, spans=document.spans[first:last], ends=False)
-            ids = self.layout.encode(piece).ids
-            pieces.append(ids if order == 0 else ids[1:])
+            tokens = _pair(self.layout.encode(piece))
+            pieces.append(tokens if order == 0 else tokens[1:])
         return _Sample(document, RowState(max_tokens, max_images), pieces, holes)
 
     def _read_piece(self, samples: list[_Sample], index: int, cache, guidance: bool) -> None:
         """Queue the next piece of the prompt; if it ends in a hole, its picture begins."""
         sample = samples[index]
-        sample.pending += sample.pieces.pop(0).tolist()
+        sample.pending += sample.pieces.pop(0)
         if len(sample.filled) < len(sample.holes):
             self._begin_picture(samples, index, cache, guidance, is_given=True)
 
@@ -150,7 +153,7 @@ class InterleavedSampler:
         if branch is not None:
             row = len(samples) + index
             cache.reset(torch.tensor([row]))
-            sample.pending_unconditional = self.layout.encode(branch).ids.tolist()
+            sample.pending_unconditional = _pair(self.layout.encode(branch))
 
     def _document_so_far(self, sample: _Sample) -> Document:
         """The document up to and including the picture that begins now."""
@@ -163,12 +166,14 @@ class InterleavedSampler:
     def _advance(self, feed, cache, hidden, num_samples: int, guidance: bool, device):
         """One backbone call over ragged rows; returns the last hidden state of every row ever fed."""
         rows = torch.tensor([row for row, _ in feed])
-        lengths = torch.tensor([len(ids) for _, ids in feed])
-        ids = np.full((len(feed), int(lengths.max())), self.vocabulary.specials["pad"], dtype=np.int64)
+        lengths = torch.tensor([len(run) for _, run in feed])
+        tokens = np.empty((2, len(feed), int(lengths.max())), dtype=np.int64)
+        tokens[0], tokens[1] = self.vocabulary.specials["pad"], -1
         for line, (_, run) in enumerate(feed):
-            ids[line, : len(run)] = run
+            tokens[:, line, : len(run)] = np.transpose(run)
         layout = cache.append(rows, lengths)
-        states = self.backbone(self.embed(torch.from_numpy(ids).to(device)), layout, cache=cache)
+        ids, cells = torch.from_numpy(tokens).to(device)
+        states = self.backbone(self.embed(ids, cells), layout, cache=cache)
         last = states[torch.arange(len(feed)), lengths - 1]
         if hidden is None:
             hidden = last.new_zeros(num_samples * (2 if guidance else 1), last.shape[-1])
@@ -190,7 +195,7 @@ class InterleavedSampler:
             if token == specials["end_document"]:
                 sample.state.done = True
                 continue
-            sample.pending = [token]
+            sample.pending = [[token, -1]]
             if token == specials["begin_image"]:
                 self._begin_picture(samples, index, cache, guidance, is_given=False)
 
@@ -211,13 +216,14 @@ class InterleavedSampler:
 
     def _place_code(self, samples: list[_Sample], index: int, code: int, cache, guidance: bool) -> None:
         sample = samples[index]
+        token = [code, len(sample.picture)]
         sample.picture.append(code)
-        sample.pending = [code]
+        sample.pending = [token]
         if not self.grammar.draw_code(sample.state):
             if guidance and sample.guided:
-                sample.pending_unconditional = [code]
+                sample.pending_unconditional = [token]
             return
-        sample.pending.append(self.vocabulary.specials["end_image"])
+        sample.pending.append([self.vocabulary.specials["end_image"], -1])
         if not sample.in_hole:
             sample.tail += [*sample.picture, self.vocabulary.specials["end_image"]]
             return
@@ -243,3 +249,7 @@ class InterleavedSampler:
         if sample.state.codes_drawn is not None or len(sample.filled) != len(sample.holes):
             raise LayoutError(f"Document {sample.document.id!r} ended inside a picture: this is a defect of the state machine.")
         return replace(sample.document, spans=tuple(spans), ends=True)
+
+
+def _pair(tokens: Tokens) -> list[Token]:
+    return np.stack([tokens.ids, tokens.cells], axis=1).tolist()

@@ -45,6 +45,7 @@ class SequenceBatch:
         ids: (b s) global ids; padding holds the pad id. Image features occupy positions whose id is the pad id too.
         targets: (b s) global id that the position must predict (already shifted by one), -1 where there is no loss.
         terms: (b s) index into TERMS of each target, -1 where there is no loss.
+        cells: (b s) place of each image token in its own image (raster order, level after level), -1 for every other token.
         layout: positions, documents and attention groups.
         images: every image in row order.
         documents: every document in row order.
@@ -54,6 +55,7 @@ class SequenceBatch:
     ids: Ids
     targets: Ids
     terms: Int[Tensor, "b s"]
+    cells: Int[Tensor, "b s"]
     layout: Layout
     images: tuple[ImagePlace, ...]
     documents: tuple[DocumentPlace, ...]
@@ -75,5 +77,6 @@ class SequenceBatch:
             ids=self.ids.to(device),
             targets=self.targets.to(device),
             terms=self.terms.to(device),
+            cells=self.cells.to(device),
             layout=self.layout.to(device),
         )

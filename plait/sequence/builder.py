@@ -71,6 +71,7 @@ class SequenceBuilder:
         pad = self.vocabulary.specials["pad"]
         ids, targets = np.full(shape, pad, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
         positions, owner = np.zeros(shape, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
+        cells = np.full(shape, -1, dtype=np.int64)
         images: list[ImagePlace] = []
         places: list[DocumentPlace] = []
         for row, members in enumerate(rows):
@@ -82,6 +83,7 @@ class SequenceBuilder:
                 targets[row, start : stop - 1] = np.where(item.loss[1:], item.ids[1:], -1)
                 positions[row, start:stop] = np.arange(len(item))
                 owner[row, start:stop] = order
+                cells[row, start:stop] = item.cells
                 images += [ImagePlace(row, start + first, length, span) for first, length, span in item.images]
                 places.append(DocumentPlace(row, start, len(item), item.document_id))
                 start = stop
@@ -94,6 +96,7 @@ class SequenceBuilder:
             torch.from_numpy(ids),
             torch.from_numpy(targets),
             torch.from_numpy(terms),
+            torch.from_numpy(cells),
             Layout(torch.from_numpy(positions), torch.from_numpy(owner), groups),
             tuple(images),
             tuple(places),

@@ -40,6 +40,14 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def cells(self) -> np.ndarray:
+        """Per token of an image, its place in that image (counted in raster order, level after level); -1 for every other token."""
+        cells = np.full(len(self.ids), -1, dtype=np.int64)
+        for start, length, _ in self.images:
+            cells[start : start + length] = np.arange(length)
+        return cells
+
 
 class DocumentLayout:
     """Documents <-> tokens.

@@ -4,6 +4,7 @@ Formats and loss masks follow the released collator (specs section 4, letters a 
 - interleaved stories (ours): plain documents in which text, begin markers and pictures all carry loss;
 - edits (ours): a chat turn with the picture and the instruction, answered by a picture; its begin marker carries loss, as the model
   must decide to draw;
+- where a code stands in its picture (ours, optional, see `build`): the published system says it by raster order alone;
 - the ten drawing instructions: only the first is the published one, the other nine are our wording.
 Deviation, optional: `code_rows="factorised"` (see plait.heads.rows); the published system is "dense".
 """
@@ -17,6 +18,7 @@ from torch import nn
 
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import RecipeError
+from plait.heads.positions import ImagePositions
 from plait.heads.rows import DenseRows, FactorisedRows, TextRows
 from plait.heads.shared import SharedHead
 from plait.protocols import TextTokenizer, VisionTokenizer
@@ -170,12 +172,15 @@ def build(
     text_tokenizer: TextTokenizer,
     template: LiquidTemplate,
     code_rows: Literal["dense", "factorised"] = "dense",
+    image_positions: bool = False,
 ) -> UnifiedModel:
     """Assemble Liquid.
 
     Args:
         backbone: a `plait.backbones.causal_lm.CausalLM`.
         code_rows: how codes are embedded and scored (see plait.heads.rows).
+        image_positions: one learned vector per place of the grid, added to the codes read there. Ours, an option: Liquid has none
+            (specs section 2), its language models come with heads that count positions, and a small one that starts from nothing does not.
 
     Raises:
         RecipeError: the text tokenizer has ids that the backbone's table lacks, or `code_rows` is unknown.
@@ -197,6 +202,12 @@ def build(
         else:
             raise RecipeError(f"code_rows is {code_rows!r}, expected 'dense' or 'factorised'.")
     builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, vision_tokenizer.grid_shapes))
+    positions = ImagePositions(builder.layout.num_codes, backbone.width, scale) if image_positions else None
     return UnifiedModel(
-        backbone=backbone, head=SharedHead(rows), builder=builder, template=template, vision_tokenizer=vision_tokenizer
+        backbone=backbone,
+        head=SharedHead(rows),
+        builder=builder,
+        template=template,
+        vision_tokenizer=vision_tokenizer,
+        image_positions=positions,
     )

@@ -29,6 +29,7 @@ class UnifiedModel(nn.Module):
         head: embeds and scores tokens (see `plait.heads.shared.SharedHead`).
         builder: documents <-> batches; holds vocabulary, layout and text tokenizer.
         template: the system's wording.
+        image_positions: places in an image (b s) -> vectors added to its embeddings; None adds nothing.
         vision_tokenizer: codes <-> pixels. Frozen, held beside the model and not in its state: a checkpoint names it, it does not hold it.
     """
 
@@ -40,16 +41,18 @@ class UnifiedModel(nn.Module):
         builder: SequenceBuilder,
         template: Template,
         vision_tokenizer: nn.Module | VisionTokenizer,
+        image_positions: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.image_positions = backbone, head, image_positions
         self.builder, self.template = builder, template
         self._tokenizer = [vision_tokenizer.eval()] if isinstance(vision_tokenizer, nn.Module) else [vision_tokenizer]
 
     @property
     def parts(self) -> dict[str, nn.Module]:
         """Trainable parts by name, for freeze plans and the ledger."""
-        return {"backbone": self.backbone, "head": self.head}
+        parts = {"backbone": self.backbone, "head": self.head, "image_positions": self.image_positions}
+        return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def vision_tokenizer(self) -> VisionTokenizer:
@@ -61,13 +64,14 @@ class UnifiedModel(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def embed(self, ids: Ids) -> Float[Tensor, "b s d"]:
-        """Global ids -> embeddings."""
-        return self.head.embed(*self.builder.vocabulary.locate(ids))
+    def embed(self, ids: Ids, cells: Ids) -> Float[Tensor, "b s d"]:
+        """Global ids and their places in their images (-1 outside images) -> embeddings."""
+        embeddings = self.head.embed(*self.builder.vocabulary.locate(ids))
+        return embeddings if self.image_positions is None else embeddings + self.image_positions(cells)
 
     def hidden(self, batch: SequenceBatch) -> Float[Tensor, "b s d"]:
         """Hidden states of every position."""
-        return self.backbone(self.embed(batch.ids), batch.layout)
+        return self.backbone(self.embed(batch.ids, batch.cells), batch.layout)
 
     def loss(self, batch: SequenceBatch) -> LossTerms:
         """Summed cross entropies in nats, one term for text targets and one for image codes."""

@@ -66,7 +66,7 @@ def sampler(builder, sharpness: float = 3.0) -> InterleavedSampler:
 
     return InterleavedSampler(
         backbone=HashBackbone(),
-        embed=lambda ids: ids[..., None].double(),
+        embed=lambda ids, cells: ids[..., None].double(),
         logits=logits,
         layout=builder.layout,
         unconditional=lambda document, index: Document((TextSpan("<unconditional>"), ImageSpan("u", form="codes")), ends=False),

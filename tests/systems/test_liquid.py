@@ -54,7 +54,7 @@ class Tokenizer:
         return codes[0][:, None].float().expand(-1, 3, -1, -1) / 6 - 1
 
 
-def tiny_liquid(architecture: str = "llama", code_rows: str = "dense", **template):
+def tiny_liquid(architecture: str = "llama", code_rows: str = "dense", image_positions: bool = False, **template):
     torch.manual_seed(0)
     backbone = CausalLM.from_config(
         architecture,
@@ -73,6 +73,7 @@ def tiny_liquid(architecture: str = "llama", code_rows: str = "dense", **templat
         text_tokenizer=Text(),
         template=LiquidTemplate(**template),
         code_rows=code_rows,
+        image_positions=image_positions,
     )
 
 
@@ -193,7 +194,7 @@ def test_it_learns_eight_documents_and_writes_them_back(code_rows) -> None:
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_sampled_batch_of_eight_equals_eight_singles(guidance) -> None:
-    model = tiny_liquid()
+    model = tiny_liquid(image_positions=guidance != 1.0)
     policies = {"text": SamplingPolicy(), "image": SamplingPolicy(guidance=guidance, top_k=8, top_p=0.9)}
     prompts = [model.template.draw_prompt("a red car")] * 3 + [model.template.caption_prompt(image())] * 3
     prompts += [model.template.story_prompt((TextSpan("the car is red"),)), model.template.edit_prompt(image(), "make it blue")]
@@ -201,6 +202,35 @@ def test_sampled_batch_of_eight_equals_eight_singles(guidance) -> None:
     together = model.generate(prompts, policies, list(range(8)), **budget)
     for seed, prompt in enumerate(prompts):
         assert model.generate([prompt], policies, [seed], **budget) == [together[seed]]
+
+
+def test_drawing_says_the_same_places_as_training() -> None:
+    """Every code that was drawn greedily, with a cache and one by one, is the best one where the whole document is read at once."""
+    model = tiny_liquid(image_positions=True)
+    torch.nn.init.normal_(model.image_positions.weight)  # large: wrong places would show
+    prompts = [model.template.draw_prompt("a red car"), model.template.edit_prompt(image(), "make it blue")]
+    for document in model.generate(prompts, GREEDY, [0, 1]):
+        batch = model.builder.build([document])
+        with torch.inference_mode():
+            hidden = model.hidden(batch)
+            place, vocabulary = batch.images[-1], model.builder.vocabulary
+            segment = vocabulary.segments.index(vocabulary.code_segments[0])
+            logits = model.head.logits(hidden[0, place.start - 1 : place.start + place.length - 1], [segment])
+        drawn = document.images[-1].codes[0].reshape(-1)
+        assert logits.argmax(-1).tolist() == drawn.tolist()
+
+
+def test_places_are_said_inside_pictures_only() -> None:
+    model = tiny_liquid(image_positions=True)
+    assert set(model.parts) == {"backbone", "head", "image_positions"}
+    assert set(tiny_liquid().parts) == {"backbone", "head"}
+    batch = model.builder.build([model.template.caption_prompt(image())])
+    place = batch.images[0]
+    assert batch.cells[0, place.start : place.start + place.length].tolist() == [0, 1, 2, 3]
+    assert (batch.cells >= 0).sum() == place.length
+    added = model.image_positions(batch.cells)
+    assert torch.equal(added[batch.cells < 0], torch.zeros_like(added[batch.cells < 0]))
+    assert torch.equal(added[0, place.start : place.start + place.length], model.image_positions.weight)
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 
-from plait.data.emoji_world.captions import RELATIONS, describe, describe_thing, parse, relate, spell
+from plait.data.emoji_world.captions import RELATIONS, add_article, describe, describe_thing, parse, relate, spell
 from plait.data.emoji_world.scenes import COLOURS, OBJECTS, Scene, Thing
 
 ACTIONS = ("appear", "turn", "swap", "leave")
@@ -64,6 +64,17 @@ def follow(scene: Scene | None, sentence: str) -> Scene | None:
     if match := _LEAVE.fullmatch(text):
         return _remove(scene, match[1]) if len(scene.things) == 2 and scene.find(match[1]) else None
     return _swap(scene) if text == _SWAP and len(scene.things) == 2 else None
+
+
+def is_sentence(text: str) -> bool:
+    """Whether a text is made by the rules of the sentences above, whatever it says: "a red car appears above the car ." is a
+    sentence that no scene allows (`follow` says so)."""
+    text = spell(text)
+    if text.startswith("here is "):
+        return text.endswith(" .") and parse(text.removeprefix("here is ")) is not None
+    appears = _APPEAR.fullmatch(text)
+    has_article = appears is None or text.startswith(f"{add_article(f'{appears[1]} {appears[2]}')} ")
+    return has_article and (text == _SWAP or any(rule.fullmatch(text) for rule in (_APPEAR, _TURN, _LEAVE)))
 
 
 def write_story(random: Random, length: int, first: Scene, may_follow: MayFollow) -> Story | None:

@@ -20,12 +20,14 @@ from plait.document import Document, ImageSpan, TextSpan
 
 Writer = Callable[[Random, int, Pools], Document | None]
 
-QUESTIONS_PER_IMAGE = 3
+QUESTIONS_PER_IMAGE = 6
+"""at most: of one thing nobody asks whether the objects are of the same colour"""
 STORY_LENGTHS = (3, 4, 5)
 STORY_QUESTIONS = ("describe", "colour", "what", "where")
 
-_TRIPLES = tuple(combinations(TYPES, QUESTIONS_PER_IMAGE))
-_TYPES_OF_ONE = tuple(combinations([kind for kind in TYPES if kind != "same_colour"], QUESTIONS_PER_IMAGE))
+_TYPES_OF_ONE = tuple(kind for kind in TYPES if kind != "same_colour")
+_ASKED_OF_ONE = tuple(combinations(_TYPES_OF_ONE, min(QUESTIONS_PER_IMAGE, len(_TYPES_OF_ONE))))
+_ASKED_OF_TWO = tuple(combinations(TYPES, QUESTIONS_PER_IMAGE))
 _STRIDES = {name: math.sqrt(prime) for name, prime in zip(("colours", *TYPES), (2, 3, 5, 7, 11, 13, 17), strict=True)}
 
 
@@ -46,13 +48,13 @@ def write_glyph(glyph: Glyph) -> Document:
 
 
 def write_vqa(random: Random, number: int, pools: Pools) -> Document | None:
-    """Three questions of different types about one picture. Half of the scenes with two things are of one colour."""
+    """Questions of different types about one picture, in random order. Half of the scenes with two things are of one colour."""
     if pools.split == "train" and number % 4 == 3:
         scene = random.choice(pools.one_object)
-        kinds = _TYPES_OF_ONE[number // 4 % len(_TYPES_OF_ONE)]
+        kinds = _ASKED_OF_ONE[number // 4 % len(_ASKED_OF_ONE)]
     else:
         scene = random.choice(pools.same_colour if spread(number, "colours") < 0.5 else pools.two_colours)
-        kinds = _TRIPLES[number % len(_TRIPLES)]
+        kinds = _ASKED_OF_TWO[number % len(_ASKED_OF_TWO)]
     kinds = random.sample(kinds, len(kinds))
     spans: list[ImageSpan | TextSpan] = [ImageSpan(scene.id)]
     for kind in kinds:
