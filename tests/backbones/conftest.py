@@ -24,7 +24,12 @@ ARCHITECTURES = {
     "gemma": {},
     # soft caps low enough to bend scores, a window shorter than the documents in the first layer and none in the second
     "gemma2": {"sliding_window": WINDOW, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
-    "qwen3-window": {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 1},
+    # as the demo's backbone: a window in every other layer, and the tuple that a config file gives for a list
+    "qwen3-window": {
+        "sliding_window": WINDOW,
+        "use_sliding_window": True,
+        "layer_types": ("sliding_attention", "full_attention"),
+    },
 }
 
 
