@@ -3,6 +3,7 @@
 from difflib import get_close_matches
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig
 
 from plait.errors import RecipeError
@@ -18,7 +19,7 @@ def build_config(architecture: str | type[PreTrainedConfig], **sizes: Any) -> Pr
 
     Args:
         architecture: model type ("llama") or config class.
-        sizes: settings of that class.
+        sizes: settings of that class. `layer_types` may be a pattern, which is repeated to the number of layers.
 
     Raises:
         RecipeError: unknown architecture or setting, or a combination that the class refuses.
@@ -30,15 +31,23 @@ def build_config(architecture: str | type[PreTrainedConfig], **sizes: Any) -> Pr
             raise RecipeError(f"The backbone {_name(architecture)!r} has no setting {name!r}: did you mean {', '.join(close)}?")
     # transformers tells lists from tuples (`layer_types`), a config file does not
     sizes = {name: list(value) if isinstance(value, tuple) else value for name, value in sizes.items()}
+    if "layer_types" in sizes and "num_hidden_layers" in sizes:
+        sizes["layer_types"] = _repeat(sizes["layer_types"], sizes["num_hidden_layers"])
     settings = {name: None for name in TOKEN_IDS if name in known} | sizes
     try:
         config = AutoConfig.for_model(architecture, **settings) if isinstance(architecture, str) else architecture(**settings)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise RecipeError(f"The backbone {_name(architecture)!r} refuses {sizes}: {error}") from error
     heads, key_heads = (getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads"))
     if heads and key_heads and heads % key_heads:
         raise RecipeError(f"num_attention_heads = {heads} is not a multiple of num_key_value_heads = {key_heads}.")
     return config
+
+
+def _repeat(pattern: list[str], num_layers: int) -> list[str]:
+    if not pattern or num_layers % len(pattern):
+        raise RecipeError(f"layer_types has {len(pattern)} entries, which {num_layers} layers are not a multiple of.")
+    return pattern * (num_layers // len(pattern))
 
 
 def _known_settings(architecture: str | type[PreTrainedConfig]) -> set[str]:

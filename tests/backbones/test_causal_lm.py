@@ -8,6 +8,7 @@ from torch.nn import functional
 from transformers import GPT2Config, LlamaConfig
 
 from plait.backbones.causal_lm import CausalLM
+from plait.backbones.configuration import build_config
 from plait.errors import LayoutError, RecipeError
 from plait.protocols import Layout
 
@@ -206,6 +207,15 @@ def test_wrong_settings_are_refused_by_name() -> None:
         CausalLM.from_config("llama", hidden_sise=16)
     with pytest.raises(RecipeError, match="4 is not a multiple of num_key_value_heads = 3"):
         CausalLM.from_config("llama", num_attention_heads=4, num_key_value_heads=3)
+    with pytest.raises(RecipeError, match="layer_types has 2 entries, which 3 layers are not a multiple of"):
+        CausalLM.from_config("qwen3", num_hidden_layers=3, layer_types=("sliding_attention", "full_attention"))
+    with pytest.raises(RecipeError, match="refuses"):
+        CausalLM.from_config("qwen3", num_hidden_layers=2, layer_types=("looking", "away"))
+
+
+def test_a_pattern_of_layers_is_repeated() -> None:
+    config = build_config("qwen3", num_hidden_layers=4, layer_types=("sliding_attention", "full_attention"))
+    assert config.layer_types == ["sliding_attention", "full_attention"] * 2
 
 
 def test_gpt2_passes_the_proof(new_layout) -> None:
