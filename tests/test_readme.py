@@ -60,7 +60,7 @@ def test_an_experiment_of_your_own_composes_as_shown(tmp_path: Path):
         [sys.executable, "-m", module, *words, "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    for line in ("name: wide", "hidden_size: 384", "caption_dropout: 0.2", "muon_lr: 0.004"):
+    for line in ("name: wide", "hidden_size: 384", "caption_dropout: 0.2", "muon_lr: 0.006"):
         assert line in done.stdout, f"{line!r} did not reach the config: something later in the defaults wins"
 
 
