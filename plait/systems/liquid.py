@@ -41,7 +41,8 @@ DRAWING_INSTRUCTIONS = (
     "Produce a picture of this scene.",
 )
 CAPTION = "The caption of this image is:"
-USER, MODEL, END_TURN = "<start_of_turn> user", "<start_of_turn> model", "<end_of_turn>"
+USER, MODEL, END_TURN = "<start_of_turn>user\n", "<start_of_turn>model\n", "<end_of_turn>"
+"""The chat wording of Gemma; white space counts for released tokenizers, a word tokenizer leaves it out."""
 
 
 class LiquidTemplate:
@@ -110,17 +111,17 @@ class LiquidTemplate:
         spans: list = [TextSpan(USER), _codes(image)]
         for index in range(0, len(turns), 2):
             question, answer = turns[index : index + 2]
-            opening = "" if index == 0 else f"{USER} "
+            opening = "\n" if index == 0 else USER
             spans += [
-                TextSpan(f"{opening}{question.text} {END_TURN} {MODEL}"),
-                TextSpan(f"{answer.text} {END_TURN}", loss=True),
+                TextSpan(f"{opening}{question.text}{END_TURN}\n{MODEL}"),
+                TextSpan(f"{answer.text}{END_TURN}\n", loss=True),
             ]
         return replace(document, spans=tuple(spans))
 
     def _turn(self, document: Document) -> Document:
         before, instruction, after = document.spans
-        question = TextSpan(f"{instruction.text} {END_TURN} {MODEL}")
-        answer = (_codes(after, loss=True, begin_loss=True), TextSpan(END_TURN, loss=True))
+        question = TextSpan(f"\n{instruction.text}{END_TURN}\n{MODEL}")
+        answer = (_codes(after, loss=True, begin_loss=True), TextSpan(f"{END_TURN}\n", loss=True))
         return replace(document, spans=(TextSpan(USER), _codes(before), question, *answer))
 
     def unconditional(self, document: Document, image_index: int) -> Document | None:
@@ -137,7 +138,7 @@ class LiquidTemplate:
 
     def question_prompt(self, image: ImageSpan, question: str) -> Document:
         """A chat turn (f) about a picture; the answer ends with the end of the turn."""
-        return Document((TextSpan(USER), _codes(image), TextSpan(f"{question} {END_TURN} {MODEL}")), ends=False)
+        return Document((TextSpan(USER), _codes(image), TextSpan(f"\n{question}{END_TURN}\n{MODEL}")), ends=False)
 
     def edit_prompt(self, image: ImageSpan, instruction: str) -> Document:
         """A chat turn that asks for a changed picture; ends in a hole."""
