@@ -1,5 +1,6 @@
 """Liquid: its formats and loss masks, its head on a real backbone, and that it learns and draws."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,9 @@ CODES = (np.arange(4).reshape(2, 2) % 3,)
 GREEDY = {"text": SamplingPolicy(temperature=0.0), "image": SamplingPolicy(temperature=0.0)}
 
 
+PIECES = re.compile(r"<\w+>|[^\s<]+")
+
+
 class Text(TinyText):
     """The tiny words and those of the template; punctuation stays on its word."""
 
@@ -25,7 +29,7 @@ class Text(TinyText):
         dict.fromkeys(
             [
                 *WORDS,
-                *(word for text in LiquidTemplate().texts() for word in text.split()),
+                *(word for text in LiquidTemplate().texts() for word in PIECES.findall(text)),
                 *("what", "colour", "?", "it", "make"),
             ]
         )
@@ -33,7 +37,7 @@ class Text(TinyText):
     size = 3 + len(words)
 
     def encode(self, text):
-        return [3 + self.words.index(word) for word in text.split()]
+        return [3 + self.words.index(word) for word in PIECES.findall(text)]
 
     def decode(self, ids):
         return " ".join(self.words[id - 3] if id >= 3 else f"<{id}>" for id in ids)
