@@ -154,17 +154,26 @@ Noise = Callable[[Float[Tensor, "n v"], Int[Tensor, "n"]], Int[Tensor, "n"]]
 class Policy(Protocol):
     """How the next token is drawn from logits."""
 
-    guidance: float
-    """weight of the conditional branch; 1.0 switches the unconditional rows off"""
+    guidance_weights: tuple[float, ...]
+    """one weight per guidance branch; empty: no branch is run"""
+    reads_history: bool
+    """whether `draw` must be told what stands already"""
 
     def draw(
         self,
         logits: Float[Tensor, "n v"],
-        unconditional: Float[Tensor, "n v"] | None,
+        branches: Sequence[Float[Tensor, "n v"]],
         samples: Int[Tensor, "n"],
         noise: Noise,
+        history: Sequence[Sequence[int]] | None = None,
     ) -> Int[Tensor, "n"]:
-        """Draw one local id per row among the given logits (already restricted to what is legal; -inf is impossible)."""
+        """Draw one local id per row among the given logits (already restricted to what is legal; -inf is impossible).
+
+        Args:
+            branches: logits of the guidance branches, from the one that knows least to the one that knows most.
+            history: per row the ids that stand already, counted as the columns of the logits are: those of the document for text,
+                those of the current picture for codes. None where `reads_history` is false.
+        """
 
 
 @runtime_checkable
@@ -174,8 +183,9 @@ class Template(Protocol):
     def wrap(self, document: Document, counter: int) -> Document:
         """Add instructions, drop captions, choose the direction; random choices are drawn from `counter` alone."""
 
-    def unconditional(self, document: Document, image_index: int) -> Document | None:
-        """The document that the guidance branch of picture `image_index` reads up to and including its hole; None: no guidance."""
+    def guidance_branches(self, document: Document, image_index: int) -> tuple[Document, ...]:
+        """What the guidance branches of picture `image_index` read, each up to and including its hole, from the one that knows least
+        to the one that knows most (one is usual: nothing known; two: nothing, and the pictures alone). Empty: no guidance."""
 
 
 @runtime_checkable

@@ -1,6 +1,6 @@
 """The batched state machine that writes interleaved documents: one loop for captions, pictures, answers, edits and stories.
 
-Every sample has a row of the cache, and a second one for guidance that starts when a picture starts and is forgotten when the next
+Every sample has a row of the cache, and one more per guidance branch that starts when a picture starts and is forgotten when the next
 one does. Rows advance by different amounts (prompt pieces, a code, a code with its end marker and the next piece), in one backbone
 call per turn. Only the legal slice of the head is computed. Knows policies, heads and the cache protocol; knows no system.
 """
@@ -14,7 +14,7 @@ import torch
 
 from plait.axes import Float, Int, Tensor
 from plait.document import Document, ImageSpan
-from plait.errors import LayoutError
+from plait.errors import LayoutError, RecipeError
 from plait.protocols import Backbone, Noise, Policy
 from plait.sampling.grammar import Grammar, RowState
 from plait.sequence.layout import DocumentLayout, Tokens
@@ -25,7 +25,8 @@ Token = list[int]
 
 @dataclass
 class _Sample:
-    """A document being written: prompt pieces still to be read, pictures drawn into its holes, and what follows the prompt."""
+    """A document being written: prompt pieces still to be read, pictures drawn into its holes, what follows the prompt, and every id
+    that stands so far (`history`)."""
 
     document: Document
     state: RowState
@@ -35,9 +36,10 @@ class _Sample:
     tail: list[int] = field(default_factory=list)
     picture: list[int] = field(default_factory=list)
     in_hole: bool = False
-    guided: bool = False
+    is_guided: bool = False
+    history: list[int] = field(default_factory=list)
     pending: list[Token] = field(default_factory=list)
-    pending_unconditional: list[Token] = field(default_factory=list)
+    pending_branches: list[list[Token]] = field(default_factory=list)
 
 
 class InterleavedSampler:
@@ -48,7 +50,7 @@ class InterleavedSampler:
         embed: (ids (b s), cells (b s)) -> embeddings (b s d).
         logits: (hidden (n d), segment indices) -> logits of those segments side by side.
         layout: how documents become tokens.
-        unconditional: the guidance branch of a picture, `Template.unconditional`.
+        guidance_branches: of a picture, `Template.guidance_branches`.
     """
 
     def __init__(
@@ -58,10 +60,10 @@ class InterleavedSampler:
         embed: Callable[[Int[Tensor, "b s"], Int[Tensor, "b s"]], Float[Tensor, "b s d"]],
         logits: Callable[[Float[Tensor, "n d"], Sequence[int]], Float[Tensor, "n v"]],
         layout: DocumentLayout,
-        unconditional: Callable[[Document, int], Document | None],
+        guidance_branches: Callable[[Document, int], Sequence[Document]],
     ) -> None:
         self.backbone, self.embed, self.logits = backbone, embed, logits
-        self.layout, self.unconditional = layout, unconditional
+        self.layout, self.guidance_branches = layout, guidance_branches
         self.vocabulary = layout.vocabulary
         self.grammar = Grammar(layout.vocabulary, layout.grid_shapes, layout.text.size)
 
@@ -90,10 +92,11 @@ class InterleavedSampler:
 
         Raises:
             LayoutError: a prompt and its budget are longer than the backbone reaches.
+            RecipeError: the policy weighs another number of guidance branches than the template has.
             VocabularyError: a word that the text tokenizer does not know.
         """
         samples = [self._start(document, max_images, max_tokens) for document in documents]
-        guidance = policies["image"].guidance != 1.0
+        branches = len(policies["image"].guidance_weights)
         longest = max(sum(len(piece) for piece in sample.pieces) for sample in samples)
         holes = max(len(sample.holes) for sample in samples)
         capacity = longest + holes * (self.grammar.num_codes + 1) + max_tokens
@@ -102,24 +105,27 @@ class InterleavedSampler:
                 f"A prompt of {longest} tokens with what may follow it needs {capacity} positions, the backbone has "
                 f"{self.backbone.max_length}: shorten the prompt or lower max_tokens."
             )
-        cache = self.backbone.new_cache(len(samples) * (2 if guidance else 1), capacity)
+        cache = self.backbone.new_cache(len(samples) * (1 + branches), capacity)
         hidden: Tensor | None = None
         for index in range(len(samples)):
-            self._read_piece(samples, index, cache, guidance)
+            self._read_piece(samples, index, cache, branches)
         while True:
             feed = [(index, sample.pending) for index, sample in enumerate(samples) if sample.pending]
-            feed += [
-                (len(samples) + index, sample.pending_unconditional)
-                for index, sample in enumerate(samples)
-                if sample.pending_unconditional
-            ]
+            for branch in range(branches):
+                start = (1 + branch) * len(samples)
+                feed += [
+                    (start + index, sample.pending_branches[branch])
+                    for index, sample in enumerate(samples)
+                    if sample.pending_branches
+                ]
             if not feed:
                 break
-            hidden = self._advance(feed, cache, hidden, len(samples), guidance, device)
+            hidden = self._advance(feed, cache, hidden, len(samples) * (1 + branches), device)
             for sample in samples:
-                sample.pending, sample.pending_unconditional = [], []
-            self._draw_text(samples, hidden, policies["text"], noise, cache, guidance)
-            self._draw_codes(samples, hidden, policies["image"], noise, cache, guidance)
+                sample.history += [token for token, _ in sample.pending]
+                sample.pending, sample.pending_branches = [], []
+            self._draw_text(samples, hidden, policies["text"], noise, cache, branches)
+            self._draw_codes(samples, hidden, policies["image"], noise, cache, branches)
         return [self._finish(sample) for sample in samples]
 
     def _start(self, document: Document, max_images: int, max_tokens: int) -> _Sample:
@@ -134,26 +140,31 @@ class InterleavedSampler:
             pieces.append(tokens if order == 0 else tokens[1:])
         return _Sample(document, RowState(max_tokens, max_images), pieces, holes)
 
-    def _read_piece(self, samples: list[_Sample], index: int, cache, guidance: bool) -> None:
+    def _read_piece(self, samples: list[_Sample], index: int, cache, branches: int) -> None:
         """Queue the next piece of the prompt; if it ends in a hole, its picture begins."""
         sample = samples[index]
         sample.pending += sample.pieces.pop(0)
         if len(sample.filled) < len(sample.holes):
-            self._begin_picture(samples, index, cache, guidance, is_given=True)
+            self._begin_picture(samples, index, cache, branches, is_given=True)
 
-    def _begin_picture(self, samples: list[_Sample], index: int, cache, guidance: bool, is_given: bool) -> None:
+    def _begin_picture(self, samples: list[_Sample], index: int, cache, branches: int, is_given: bool) -> None:
         sample = samples[index]
         self.grammar.begin_picture(sample.state, is_given)
         sample.in_hole, sample.picture = is_given, []
-        if not guidance:
+        if not branches:
             return
         so_far = self._document_so_far(sample)
-        branch = self.unconditional(so_far, len(so_far.images) - 1)
-        sample.guided = branch is not None
-        if branch is not None:
-            row = len(samples) + index
-            cache.reset(torch.tensor([row]))
-            sample.pending_unconditional = _pair(self.layout.encode(branch))
+        documents = self.guidance_branches(so_far, len(so_far.images) - 1)
+        sample.is_guided = bool(documents)
+        if not documents:
+            return
+        if len(documents) != branches:
+            raise RecipeError(
+                f"The image policy weighs {branches} guidance branches, the template has {len(documents)} for this picture: "
+                "give the policy one weight per branch."
+            )
+        cache.reset(torch.tensor([(1 + branch) * len(samples) + index for branch in range(branches)]))
+        sample.pending_branches = [_pair(self.layout.encode(document)) for document in documents]
 
     def _document_so_far(self, sample: _Sample) -> Document:
         """The document up to and including the picture that begins now."""
@@ -163,7 +174,7 @@ class InterleavedSampler:
         written = self._decode_tail(sample)
         return replace(sample.document, spans=(*self._filled_spans(sample), *written.spans), ends=False)
 
-    def _advance(self, feed, cache, hidden, num_samples: int, guidance: bool, device):
+    def _advance(self, feed, cache, hidden, num_rows: int, device):
         """One backbone call over ragged rows; returns the last hidden state of every row ever fed."""
         rows = torch.tensor([row for row, _ in feed])
         lengths = torch.tensor([len(run) for _, run in feed])
@@ -176,17 +187,18 @@ class InterleavedSampler:
         states = self.backbone(self.embed(ids, cells), layout, cache=cache)
         last = states[torch.arange(len(feed)), lengths - 1]
         if hidden is None:
-            hidden = last.new_zeros(num_samples * (2 if guidance else 1), last.shape[-1])
+            hidden = last.new_zeros(num_rows, last.shape[-1])
         hidden[rows.to(hidden.device)] = last
         return hidden
 
-    def _draw_text(self, samples, hidden, policy: Policy, noise: Noise, cache, guidance: bool) -> None:
+    def _draw_text(self, samples, hidden, policy: Policy, noise: Noise, cache, branches: int) -> None:
         writing = [i for i, sample in enumerate(samples) if not sample.state.done and sample.state.codes_drawn is None]
         if not writing:
             return
         logits = self.logits(hidden[writing], self.grammar.text_segments)
         legal = torch.stack([self.grammar.legal_text(samples[i].state) for i in writing]).to(logits.device)
-        drawn = policy.draw(logits.float().masked_fill(~legal, -torch.inf), None, torch.tensor(writing), noise)
+        history = [samples[i].history for i in writing] if policy.reads_history else None
+        drawn = policy.draw(logits.float().masked_fill(~legal, -torch.inf), (), torch.tensor(writing), noise, history)
         specials = self.vocabulary.specials
         for index, token in zip(writing, drawn.tolist(), strict=True):
             sample = samples[index]
@@ -197,31 +209,32 @@ class InterleavedSampler:
                 continue
             sample.pending = [[token, -1]]
             if token == specials["begin_image"]:
-                self._begin_picture(samples, index, cache, guidance, is_given=False)
+                self._begin_picture(samples, index, cache, branches, is_given=False)
 
-    def _draw_codes(self, samples, hidden, policy: Policy, noise: Noise, cache, guidance: bool) -> None:
+    def _draw_codes(self, samples, hidden, policy: Policy, noise: Noise, cache, branches: int) -> None:
         # a picture that has just begun has not been fed its begin marker yet: it draws in the next turn
         drawing = [i for i, sample in enumerate(samples) if sample.state.codes_drawn is not None and not sample.pending]
         groups: dict[tuple[int, bool], list[int]] = {}
         for index in drawing:
-            key = (self.grammar.code_segment(samples[index].state), guidance and samples[index].guided)
+            key = (self.grammar.code_segment(samples[index].state), branches > 0 and samples[index].is_guided)
             groups.setdefault(key, []).append(index)
         for (segment, is_guided), members in groups.items():
-            logits = self.logits(hidden[members], [segment])
-            other = self.logits(hidden[[len(samples) + i for i in members]], [segment]) if is_guided else None
-            drawn = policy.draw(logits, other, torch.tensor(members), noise)
             offset = self.vocabulary.segments[segment].offset
+            rows = [start * len(samples) + i for start in range(1 + branches * is_guided) for i in members]
+            logits, *others = self.logits(hidden[rows], [segment]).chunk(1 + branches * is_guided)
+            history = [[code - offset for code in samples[i].picture] for i in members] if policy.reads_history else None
+            drawn = policy.draw(logits, others, torch.tensor(members), noise, history)
             for index, code in zip(members, (drawn + offset).tolist(), strict=True):
-                self._place_code(samples, index, code, cache, guidance)
+                self._place_code(samples, index, code, cache, branches)
 
-    def _place_code(self, samples: list[_Sample], index: int, code: int, cache, guidance: bool) -> None:
+    def _place_code(self, samples: list[_Sample], index: int, code: int, cache, branches: int) -> None:
         sample = samples[index]
         token = [code, len(sample.picture)]
         sample.picture.append(code)
         sample.pending = [token]
         if not self.grammar.draw_code(sample.state):
-            if guidance and sample.guided:
-                sample.pending_unconditional = [token]
+            if branches and sample.is_guided:
+                sample.pending_branches = [[token]] * branches
             return
         sample.pending.append([self.vocabulary.specials["end_image"], -1])
         if not sample.in_hole:
@@ -229,7 +242,7 @@ class InterleavedSampler:
             return
         sample.filled.append(np.array(sample.picture))
         if sample.pieces:
-            self._read_piece(samples, index, cache, guidance)
+            self._read_piece(samples, index, cache, branches)
 
     def _filled_spans(self, sample: _Sample) -> list:
         spans = list(sample.document.spans)

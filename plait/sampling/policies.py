@@ -1,18 +1,20 @@
-"""How the next token is drawn from logits: guidance, temperature, top-k, top-p; the noise is an input.
+"""How the next token is drawn from logits: guidance, constraints, temperature, top-k, top-p; the noise is an input.
 
-The order is Liquid's (arXiv 2412.04332; published sampler): guidance on raw logits, temperature, what is illegal, top-k (ties kept),
-top-p (shifted by one: the token that crosses the threshold stays), softmax, draw. Knows no segments: the caller hands over the
-logits of what is legal now, with -inf for ids that are impossible.
+The order is Liquid's (arXiv 2412.04332; published sampler): guidance on raw logits, temperature, top-k (ties kept), top-p (shifted by
+one: the token that crosses the threshold stays), softmax, draw; the penalty for repetition and constraints come before temperature.
+Knows no segments: the caller hands over the logits of what is legal now, with -inf for ids that are impossible.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
 from plait.axes import Float, Int, Tensor
 from plait.errors import RecipeError
 from plait.protocols import Noise
+from plait.sampling.constraints import Constraint
 
 
 def keep_top_k(logits: Float[Tensor, "n v"], k: int) -> Float[Tensor, "n v"]:
@@ -34,46 +36,104 @@ def keep_top_p(logits: Float[Tensor, "n v"], p: float) -> Float[Tensor, "n v"]:
     return logits.masked_fill(remove, -torch.inf)
 
 
+def penalise_repetition(logits: Float[Tensor, "n v"], history: Sequence[Sequence[int]], penalty: float) -> Float[Tensor, "n v"]:
+    """Divide positive logits of ids that stand already by the penalty and multiply negative ones (CTRL, arXiv 1909.05858, section 4.1,
+    as transformers and Chameleon's generator apply it). Ids of the history beyond the columns are no one's."""
+    seen = torch.zeros_like(logits, dtype=torch.bool)
+    for row, ids in enumerate(history):
+        seen[row, [index for index in ids if index < logits.shape[-1]]] = True
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
 @dataclass(frozen=True)
 class SamplingPolicy:
     """A way to draw tokens.
 
     Args:
-        guidance: s in u + s (c - u) on raw logits; 1.0 is off (no unconditional rows are run).
+        guidance: s in u + s (c - u) on raw logits; 1.0 is off (no further rows are run). Several weights for several branches, from
+            the one that knows least to the one that knows most: (s1, s2) is u + s1 (i - u) + s2 (c - i), where i may be the pictures
+            without the text (Chameleon's generator, three rows per picture).
         temperature: 0 takes the most likely token.
         top_k: 0 is off.
         top_p: 1.0 is off.
+        repetition_penalty: see `penalise_repetition`; 1.0 is off.
+        constraints: what else is forbidden (`plait.sampling.constraints`).
 
     Raises:
         RecipeError: a setting outside its range.
     """
 
-    guidance: float = 1.0
+    guidance: float | Sequence[float] = 1.0
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    constraints: Sequence[Constraint] = ()
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.guidance < 0:
-            raise RecipeError(f"{self}: expected guidance >= 0, temperature >= 0, top_k >= 0 and 0 < top_p <= 1.")
+        weights = self.guidance if isinstance(self.guidance, Sequence) else (self.guidance,)
+        in_range = self.temperature >= 0 and self.top_k >= 0 and 0 < self.top_p <= 1 and self.repetition_penalty > 0
+        if not in_range or not weights or min(weights) < 0:
+            raise RecipeError(
+                f"{self}: expected guidance >= 0, temperature >= 0, top_k >= 0, 0 < top_p <= 1 and repetition_penalty > 0."
+            )
+
+    @property
+    def guidance_weights(self) -> tuple[float, ...]:
+        """See `plait.protocols.Policy`."""
+        weights = tuple(self.guidance) if isinstance(self.guidance, Sequence) else (self.guidance,)
+        return () if all(weight == 1.0 for weight in weights) else weights
+
+    @property
+    def reads_history(self) -> bool:
+        """See `plait.protocols.Policy`."""
+        return self.repetition_penalty != 1.0 or bool(self.constraints)
 
     def draw(
         self,
         logits: Float[Tensor, "n v"],
-        unconditional: Float[Tensor, "n v"] | None,
+        branches: Sequence[Float[Tensor, "n v"]],
         samples: Int[Tensor, "n"],
         noise: Noise,
+        history: Sequence[Sequence[int]] | None = None,
     ) -> Int[Tensor, "n"]:
         """See `plait.protocols.Policy`."""
-        logits = logits.float()
-        if unconditional is not None:
-            guided = unconditional + self.guidance * (logits - unconditional)
-            # An impossible id stays impossible: -inf minus -inf would be nan.
-            logits = torch.where(logits == -torch.inf, logits, guided)
+        logits = self.guide(logits.float(), branches)
+        if history is not None:
+            logits = self.constrain(logits, history)
         if self.temperature == 0:
             return logits.argmax(-1)
         kept = keep_top_p(keep_top_k(logits / self.temperature, self.top_k), self.top_p)
         return noise(kept.softmax(-1), samples)
+
+    def guide(self, logits: Float[Tensor, "n v"], branches: Sequence[Float[Tensor, "n v"]]) -> Float[Tensor, "n v"]:
+        """Logits under guidance; unchanged where there is no branch."""
+        if not branches:
+            return logits
+        guided = branches[0].float()
+        for weight, (less, more) in zip(self.guidance_weights, pairwise([*branches, logits]), strict=True):
+            guided = guided + weight * (more - less)
+        # An impossible id stays impossible: -inf minus -inf would be nan.
+        return torch.where(logits == -torch.inf, logits, guided)
+
+    def constrain(self, logits: Float[Tensor, "n v"], history: Sequence[Sequence[int]]) -> Float[Tensor, "n v"]:
+        """Logits with the repetition penalty, -inf for what the constraints forbid.
+
+        Raises:
+            RecipeError: the constraints leave nothing.
+        """
+        if self.repetition_penalty != 1.0:
+            logits = penalise_repetition(logits, history, self.repetition_penalty)
+        forbidden = torch.zeros(logits.shape, dtype=torch.bool)
+        for row, ids in enumerate(history):
+            for constraint in self.constraints:
+                mask = constraint.forbidden(ids, logits.shape[-1])
+                if mask is not None:
+                    forbidden[row] |= mask
+        logits = logits.masked_fill(forbidden.to(logits.device), -torch.inf)
+        if not logits.isfinite().any(-1).all():
+            raise RecipeError(f"The constraints {self.constraints} forbid every id that the grammar allows.")
+        return logits
 
 
 class PerSampleNoise:

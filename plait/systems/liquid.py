@@ -124,9 +124,9 @@ class LiquidTemplate:
         answer = (_codes(after, loss=True, begin_loss=True), TextSpan(f"{END_TURN}\n", loss=True))
         return replace(document, spans=(TextSpan(USER), _codes(before), question, *answer))
 
-    def unconditional(self, document: Document, image_index: int) -> Document | None:
-        """One learned token in place of everything before the picture (specs 7.1), whatever stood there."""
-        return Document((TextSpan(UNCONDITIONAL), ImageSpan("unconditional", form="codes")), ends=False)
+    def guidance_branches(self, document: Document, image_index: int) -> tuple[Document, ...]:
+        """One: a learned token in place of everything before the picture (specs 7.1), whatever stood there."""
+        return (Document((TextSpan(UNCONDITIONAL), ImageSpan("unconditional", form="codes")), ends=False),)
 
     def draw_prompt(self, caption: str) -> Document:
         """Text to image (a): caption, the published instruction, a hole."""

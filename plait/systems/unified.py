@@ -116,7 +116,7 @@ class UnifiedModel(nn.Module):
             embed=self.embed,
             logits=self.head.logits,
             layout=self.builder.layout,
-            unconditional=self.template.unconditional,
+            guidance_branches=self.template.guidance_branches,
         )
         was_training = self.training
         self.eval()

@@ -22,8 +22,8 @@ class PlainTemplate:
         )
         return Document(spans, id=f"{document.id}#{counter}")
 
-    def unconditional(self, document, image_index):
-        return None
+    def guidance_branches(self, document, image_index):
+        return ()
 
 
 def mixture(**changes) -> Mixture:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from plait.document import Document, ImageSpan, TextSpan
-from plait.errors import LayoutError
+from plait.errors import LayoutError, RecipeError
 from plait.protocols import Layout
 from plait.sampling.interleaved import InterleavedSampler
 from plait.sampling.policies import PerSampleNoise, SamplingPolicy
@@ -15,6 +15,7 @@ from tests.sequence.random_documents import tiny_builder
 
 POLICIES = {"text": SamplingPolicy(), "image": SamplingPolicy()}
 GUIDED = {"text": SamplingPolicy(), "image": SamplingPolicy(guidance=2.0)}
+TWICE_GUIDED = {"text": SamplingPolicy(repetition_penalty=1.2), "image": SamplingPolicy(guidance=(1.2, 3.0))}
 
 
 class HashCache:
@@ -57,7 +58,18 @@ class HashBackbone:
         return out
 
 
-def sampler(builder, sharpness: float = 3.0) -> InterleavedSampler:
+BLIND = Document((TextSpan("<unconditional>"), ImageSpan("u", form="codes")), ends=False)
+
+
+def blind(document: Document, index: int) -> tuple[Document, ...]:
+    return (BLIND,)
+
+
+def pictures_alone(document: Document, index: int) -> tuple[Document, ...]:
+    return BLIND, Document(document.images, ends=False)
+
+
+def sampler(builder, sharpness: float = 3.0, branches=blind) -> InterleavedSampler:
     sizes = [segment.size for segment in builder.vocabulary.segments]
 
     def logits(hidden, segments):
@@ -69,7 +81,7 @@ def sampler(builder, sharpness: float = 3.0) -> InterleavedSampler:
         embed=lambda ids, cells: ids[..., None].double(),
         logits=logits,
         layout=builder.layout,
-        unconditional=lambda document, index: Document((TextSpan("<unconditional>"), ImageSpan("u", form="codes")), ends=False),
+        guidance_branches=branches,
     )
 
 
@@ -121,10 +133,10 @@ def test_budgets_hold() -> None:
             assert len(builder.encode(document)) - len(builder.encode(prompt)) <= max_tokens
 
 
-@pytest.mark.parametrize("policies", [POLICIES, GUIDED], ids=["plain", "guided"])
+@pytest.mark.parametrize("policies", [POLICIES, GUIDED, TWICE_GUIDED], ids=["plain", "guided", "twice guided"])
 def test_batch_of_eight_equals_eight_singles(policies) -> None:
     builder = tiny_builder()
-    machine = sampler(builder)
+    machine = sampler(builder, branches=pictures_alone if policies is TWICE_GUIDED else blind)
     prompts = [replace(PROMPTS[i % 3], id=str(i)) for i in range(8)]
     budget = {"max_images": 2, "max_tokens": 40}
     together = machine.generate(prompts, policies, PerSampleNoise(range(8)), **budget)
@@ -141,6 +153,12 @@ def test_guidance_changes_pictures_and_only_them() -> None:
     changed = sum(a.images[0] != b.images[0] for a, b in zip(plain, guided, strict=True))
     assert changed > 40
     greedy = {"text": SamplingPolicy(temperature=0.0), "image": SamplingPolicy(guidance=0.0, temperature=0.0)}
-    blind = machine.generate(prompts, greedy, PerSampleNoise(range(50)))
+    alike = machine.generate(prompts, greedy, PerSampleNoise(range(50)))
     # guidance 0 reads the unconditional branch alone: one prompt for all, one picture for all
-    assert all(np.array_equal(document.images[0].codes[0], blind[0].images[0].codes[0]) for document in blind)
+    assert all(np.array_equal(document.images[0].codes[0], alike[0].images[0].codes[0]) for document in alike)
+
+
+def test_a_weight_for_every_branch() -> None:
+    machine = sampler(tiny_builder())
+    with pytest.raises(RecipeError, match="weighs 2 guidance branches, the template has 1"):
+        machine.generate([PROMPTS[1]], TWICE_GUIDED, PerSampleNoise([0]))

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from plait.errors import RecipeError
+from plait.sampling.constraints import AllowAfter, AllowOnly, Disallow
 from plait.sampling.policies import PerSampleNoise, SamplingPolicy, keep_top_k, keep_top_p
 
 
@@ -30,7 +31,32 @@ def test_guidance_and_impossible_ids() -> None:
     logits = torch.tensor([[1.0, 2.0, -torch.inf]])
     unconditional = torch.tensor([[0.0, 4.0, 9.0]])
     policy = SamplingPolicy(guidance=3.0, temperature=0.0)
-    assert policy.draw(logits, unconditional, torch.tensor([0]), PerSampleNoise([0])).tolist() == [0]  # 3 against -2
+    assert policy.draw(logits, [unconditional], torch.tensor([0]), PerSampleNoise([0])).tolist() == [0]  # 3 against -2
+
+
+def test_two_branches_are_weighed_one_after_the_other() -> None:
+    full, image, nothing = torch.randn(3, 4, 9)
+    policy = SamplingPolicy(guidance=(1.2, 3.0))
+    assert torch.allclose(policy.guide(full, [nothing, image]), nothing + 1.2 * (image - nothing) + 3.0 * (full - image))
+    assert SamplingPolicy(guidance=(1.0, 1.0)).guidance_weights == ()  # the sum telescopes: nothing to run
+
+
+def test_constraints_forbid_and_repetition_is_penalised() -> None:
+    logits = torch.tensor([[3.0, 2.0, -1.0, -4.0]])
+    choose = lambda history, **settings: SamplingPolicy(temperature=0.0, **settings).draw(  # noqa: E731
+        logits, (), torch.tensor([0]), PerSampleNoise([0]), [history]
+    )
+    assert choose([0], repetition_penalty=2.0).tolist() == [1]
+    assert choose([], repetition_penalty=2.0).tolist() == [0]
+    assert choose([1, 1], constraints=(AllowOnly((2, 3)),)).tolist() == [2]
+    assert choose([1, 1], constraints=(Disallow((0,), from_length=2),)).tolist() == [1]
+    assert choose([1], constraints=(Disallow((0,), from_length=2),)).tolist() == [0]
+    assert choose([1, 2], constraints=(AllowAfter(1, (3,), offset=2),)).tolist() == [3]
+    assert choose([2, 1], constraints=(AllowAfter(1, (3,), offset=2),)).tolist() == [0]
+    with pytest.raises(RecipeError, match="forbid every id"):
+        choose([], constraints=(AllowOnly((0,)), Disallow((0,))))
+    with pytest.raises(RecipeError, match=r"names the ids \[7\], the policy draws among 0 to 3"):
+        choose([], constraints=(AllowOnly((7,)),))
 
 
 def test_settings_out_of_range_are_refused() -> None:
