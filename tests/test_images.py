@@ -1,10 +1,8 @@
 """The image loader on files made here, byte by byte where no writer makes them, and on Liquid's own pictures."""
 
 import io
-import os
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +12,7 @@ from PIL import Image, ImageFile
 
 from plait.errors import DocumentError
 from plait.images import MAX_PIXELS, crop_centre, open_image, pad_square, to_pictures, to_rgb, to_tensor
-
-GOLDENS = Path(os.environ.get("PLAIT_GOLDENS", Path(__file__).parents[2] / "shared" / "goldens"))
+from tests import goldens
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -235,14 +232,9 @@ def test_crop_and_pad_always_give_the_asked_square(size, rounding):
     assert pad_square(picture, 29).size == (29, 29)
 
 
-@pytest.mark.parametrize("stem", ["liquid_images"])
-def test_golden(stem):
-    if not GOLDENS.is_dir():
-        pytest.skip(f"golden vectors: no folder {GOLDENS}; set PLAIT_GOLDENS to the folder that holds them")
-    files = sorted(GOLDENS.glob(f"{stem}*.npz"))
-    assert files, f"{GOLDENS} holds no file {stem}*.npz"
-    for file in files:
-        check_golden(np.load(file, allow_pickle=False))
+@pytest.mark.parametrize("path", goldens.family("liquid_images*"))
+def test_golden(path):
+    check_golden(goldens.read(path))
 
 
 def check_golden(golden) -> None:

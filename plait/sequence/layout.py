@@ -7,6 +7,7 @@ last span does (Liquid: specs section 4, formats a to f). A hole (a picture stil
 Knows ids through the vocabulary only and never shifts them: a loss flag sits on the token that must be predicted.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,8 +18,11 @@ from plait.errors import LayoutError, VocabularyError
 from plait.protocols import TextTokenizer
 from plait.sequence.vocabulary import Vocabulary
 
-UNCONDITIONAL = "<unconditional>"
-"""How the guidance marker is written in the text of a document (Liquid: specs section 4, format b)."""
+UNCONDITIONAL, BEGIN_IMAGE, END_IMAGE = "<unconditional>", "<boi>", "<eoi>"
+"""How markers are written in the text of a document (Liquid: specs section 4). Those of images belong to prompts only: a begin marker
+in a text is no image, and such a document cannot be read back."""
+LITERALS = {UNCONDITIONAL: "unconditional", BEGIN_IMAGE: "begin_image", END_IMAGE: "end_image"}
+SPLIT_LITERALS = re.compile(f"({'|'.join(LITERALS)})")
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,15 @@ class DocumentLayout:
         self._text_ids: dict[str, np.ndarray] = {}
 
     def encode_text(self, text: str) -> np.ndarray:
-        """Ids of one text span; the literal "<unconditional>" is that marker (cached: captions and instructions repeat)."""
+        """Ids of one text span; the strings of `LITERALS` are those markers (cached: captions and instructions repeat)."""
         ids = self._text_ids.get(text)
         if ids is None:
-            parts = [self.text.encode(part) if part.strip() else [] for part in text.split(UNCONDITIONAL)]
-            joined = parts[0]
-            for part in parts[1:]:
-                joined = [*joined, self.vocabulary.specials["unconditional"], *part]
+            joined: list[int] = []
+            for part in SPLIT_LITERALS.split(text):
+                if part in LITERALS:
+                    joined.append(self.vocabulary.specials[LITERALS[part]])
+                elif part:
+                    joined += self.text.encode(part)
             ids = np.asarray(joined, dtype=np.int64)
             if len(self._text_ids) < 200_000:
                 self._text_ids[text] = ids

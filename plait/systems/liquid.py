@@ -23,7 +23,7 @@ from plait.heads.rows import DenseRows, FactorisedRows, TextRows
 from plait.heads.shared import SharedHead
 from plait.protocols import TextTokenizer, VisionTokenizer
 from plait.sequence.builder import SequenceBuilder
-from plait.sequence.layout import UNCONDITIONAL, DocumentLayout
+from plait.sequence.layout import BEGIN_IMAGE, END_IMAGE, UNCONDITIONAL, DocumentLayout
 from plait.sequence.vocabulary import Vocabulary
 from plait.systems.unified import UnifiedModel
 
@@ -53,6 +53,8 @@ class LiquidTemplate:
         caption_dropout: share of drawn pairs whose whole text becomes `<unconditional>` (released code: 0.1).
         instructions: drawing instructions appended to captions; generation uses the first.
         seed: of the choices; a document's wording depends on (seed, counter) alone.
+        double_wrap: questions about a picture have its markers twice, `<boi><boi>V<eoi><eoi>`: the published evaluation does so by
+            mistake, and its figures come from there (specs section 7.2). Never in training.
     """
 
     def __init__(
@@ -62,12 +64,14 @@ class LiquidTemplate:
         caption_dropout: float = 0.1,
         instructions: Sequence[str] = DRAWING_INSTRUCTIONS,
         seed: int = 0,
+        double_wrap: bool = False,
     ) -> None:
         for name, value in (("text_to_image_ratio", text_to_image_ratio), ("caption_dropout", caption_dropout)):
             if not 0 <= value <= 1:
                 raise RecipeError(f"{name} is {value}, expected a share between 0 and 1.")
         self.text_to_image_ratio, self.caption_dropout = text_to_image_ratio, caption_dropout
         self.instructions, self.seed = tuple(instructions), seed
+        self.double_wrap = double_wrap
 
     def texts(self) -> Iterator[str]:
         """Every wording that the template adds, so that a tokenizer trained on the data knows its words."""
@@ -138,7 +142,9 @@ class LiquidTemplate:
 
     def question_prompt(self, image: ImageSpan, question: str) -> Document:
         """A chat turn (f) about a picture; the answer ends with the end of the turn."""
-        return Document((TextSpan(USER), _codes(image), TextSpan(f"\n{question}{END_TURN}\n{MODEL}")), ends=False)
+        before, after = (BEGIN_IMAGE, END_IMAGE) if self.double_wrap else ("", "")
+        spans = (TextSpan(f"{USER}{before}"), _codes(image), TextSpan(f"{after}\n{question}{END_TURN}\n{MODEL}"))
+        return Document(spans, ends=False)
 
     def edit_prompt(self, image: ImageSpan, instruction: str) -> Document:
         """A chat turn that asks for a changed picture; ends in a hole."""

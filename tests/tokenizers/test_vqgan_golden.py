@@ -1,7 +1,6 @@
 """The VQGAN against numbers of the published code: every golden file of the family, shapes and settings read from the file."""
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -11,18 +10,12 @@ import torch
 
 from plait.tokenizers.vector_quantizer import VectorQuantizer
 from plait.tokenizers.vqgan import VQGAN
-
-FOLDER = Path(os.environ.get("PLAIT_GOLDENS", Path(__file__).parents[2] / ".." / "shared" / "goldens"))
-FILES = sorted(FOLDER.glob("vqgan_*.npz"))
-ABSENT = pytest.param(
-    None, id="absent", marks=pytest.mark.skip(f"no vqgan_*.npz in {FOLDER}: set PLAIT_GOLDENS to the goldens")
-)
+from tests import goldens
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in FILES] or [ABSENT])
+@pytest.mark.parametrize("path", goldens.family("vqgan_*"))
 def test_golden(path: Path) -> None:
-    with np.load(path, allow_pickle=False) as file:
-        golden = {name: file[name] for name in file.files}
+    golden = goldens.read(path)
     if "shapes" in golden:
         check_names_and_shapes(golden)
     elif "grad_z" in golden:
@@ -65,9 +58,8 @@ def check_quantizer(golden: dict[str, np.ndarray]) -> None:
 def check_model(golden: dict[str, np.ndarray]) -> None:
     """Encoder, quantiser and decoder of a small model with the golden's weights; a file may hold either half."""
     model = VQGAN(**_settings_from_config(golden)).eval()
-    weights = {name[2:]: torch.from_numpy(value) for name, value in golden.items() if name.startswith("w.")}
     assert list(model.state_dict()) == [str(key) for key in golden["keys"]]
-    missing, unexpected = model.load_state_dict(weights, strict=False)
+    missing, unexpected = model.load_state_dict(goldens.weights(golden), strict=False)
     half = "encoder" if "enc0" in golden else "decoder"
     assert not unexpected
     assert not [name for name in missing if name.startswith((f"{half}.", "quantize."))]
