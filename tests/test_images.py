@@ -250,7 +250,7 @@ def check_golden(golden) -> None:
         assert abs(to_tensor(cropped).double().mean().item() - float(golden[f"vq_input_mean{index}"])) < 1e-5
         assert np.array_equal(np.asarray(crop_centre(white, size, "truncate")), golden[f"center_crop{index}"])
         assert np.array_equal(np.asarray(pad_square(white, size)), golden[f"padsquare{index}"])
-    decoded = sorted(key for key in golden.files if key.startswith("chw") and key[3:].isdigit())
+    decoded = sorted(key for key in golden if key.startswith("chw") and key[3:].isdigit())
     for key in decoded:
         back = to_pictures(torch.from_numpy(golden[key])[None])[0]
         assert np.array_equal(np.asarray(back), golden[f"chw_u8_{key[3:]}"])
