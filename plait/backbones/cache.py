@@ -6,6 +6,8 @@ attention of the call then writes and reads here. Bookkeeping stays on the CPU: 
 waits for the device. Storage grows by doubling up to the capacity. The cache does not know what a token means.
 """
 
+from dataclasses import dataclass
+
 import torch
 
 from plait.axes import Float, Int, Tensor
@@ -24,14 +26,18 @@ class RowCache:
         capacity: most tokens a row can hold.
         layers: number of attention layers.
         device: device of the backbone.
+        is_static: storage has its full size from the beginning, so that calls of one token per row have one shape (to be compiled).
     """
 
-    def __init__(self, rows: int, capacity: int, layers: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, rows: int, capacity: int, layers: int, device: torch.device | str = "cpu", *, is_static: bool = False
+    ) -> None:
         if rows < 1 or capacity < 1:
             raise LayoutError(f"A cache needs at least one row and one position, got {rows} rows of {capacity}.")
         self.lengths = torch.zeros(rows, dtype=torch.int64)
         self.capacity = capacity
         self.device = torch.device(device)
+        self.is_static = is_static
         self._stored: list[tuple[Tensor, Tensor] | None] = [None] * layers
         self._call: CallScope | None = None
 
@@ -96,7 +102,7 @@ class RowCache:
         stored = self._stored[layer]
         room = 0 if stored is None else stored[0].shape[2]
         if room < length:
-            grown = min(self.capacity, max(FIRST_STORAGE, 2 * room, length))
+            grown = self.capacity if self.is_static else min(self.capacity, max(FIRST_STORAGE, 2 * room, length))
             shape = (self.lengths.numel(), like.shape[1], grown, like.shape[3])
             # zeros, not empty: a masked key has weight 0, but 0 times an uninitialised nan would still be nan
             fresh = tuple(torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(2))
@@ -130,6 +136,9 @@ class CallScope:
         self._is_fresh = int(starts.max()) == 0
         # one new token per row and all rows equally long: every stored key up to the longest is seen
         self._sees_all = is_real.shape[1] == 1 and int(stops.min()) == self._longest
+        self._sees_one = (
+            is_real.shape[1] == 1 and torch.equal(rows, torch.arange(cache.lengths.numel())) and int(starts.min()) > 0
+        )
         first, number = int(rows[0]), rows.numel()
         is_run = torch.equal(rows, torch.arange(first, first + number))
         # a run of rows is read through a view; anything else has to be gathered
@@ -140,6 +149,12 @@ class CallScope:
         self._real = None if real is None else tuple(index.to(cache.device) for index in real)
         self._masks: dict[tuple[int | None, torch.dtype], Tensor] = {}
         self._flat: dict[tuple[int, int], Tensor] = {}
+
+    def step(self) -> "StepScope | None":
+        """The same call as tensors of fixed shapes: where every row of a static cache gets one token and none is the first."""
+        cache = self._cache
+        is_step = self._sees_one and cache.is_static and None not in cache._stored
+        return StepScope(self.layout.positions, cache._stored) if is_step else None
 
     def attend(
         self,
@@ -187,3 +202,34 @@ class CallScope:
             seen = visible(self.layout.positions, keys, window)
             self._masks[window, dtype] = additive(seen, dtype)[:, None]
         return self._masks[window, dtype]
+
+
+@dataclass(frozen=True)
+class StepScope:
+    """One more token for every row of a static cache, each at its own position. Nothing but tensors: what a compiler can see through.
+
+    Args:
+        positions: (b 1) where the new tokens stand.
+        stored: keys and values (b h t d) per layer.
+    """
+
+    positions: Int[Tensor, "b 1"]
+    stored: list[tuple[Tensor, Tensor]]
+
+    def attend(
+        self,
+        layer: int,
+        query: Float[Tensor, "b h 1 d"],
+        key: Float[Tensor, "b hk 1 d"],
+        value: Float[Tensor, "b hk 1 d"],
+        rule: Rule,
+    ) -> Float[Tensor, "b 1 h d"]:
+        """See `CallScope.attend`."""
+        keys, values = self.stored[layer]
+        rows, heads, room, width = keys.shape
+        place = torch.arange(rows * heads, device=keys.device).view(rows, heads) * room + self.positions
+        for storage, states in ((keys, key), (values, value)):
+            storage.view(-1, width).index_copy_(0, place.flatten(), states.to(storage.dtype).reshape(-1, width))
+        seen = visible(self.positions, torch.arange(room, device=keys.device), rule.window)
+        output = attend_visible(query.to(keys.dtype), keys, values, additive(seen, keys.dtype)[:, None], rule)
+        return output.transpose(1, 2)

@@ -7,6 +7,7 @@ and the text output weight of the model it wraps; rows of other segments live el
 and cached at all is proven at construction (plait.backbones.proof).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from plait.backbones.configuration import build_config
 from plait.backbones.proof import prove
 from plait.errors import LayoutError
 from plait.protocols import Layout
+
+STATIC_ROOM = 64
+"""A compiled cache has a multiple of so many positions."""
 
 
 class CausalLM(nn.Module):
@@ -40,6 +44,7 @@ class CausalLM(nn.Module):
         prove(model.config)
         model.set_attn_implementation(NAME)
         self.model = model
+        self._step: Callable[..., Tensor] | None = None
         if gradient_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
 
@@ -153,9 +158,21 @@ class CausalLM(nn.Module):
         cap = self.logit_softcap
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
+    def compile_decoding(self, **options: Any) -> None:
+        """Compile calls that add one token to every row of a cache; the first one after this takes a while (half a minute on CPU).
+
+        Args:
+            options: of torch.compile. `options={"freezing": True}` packs the weights of now: faster on CPU, and deaf to later training.
+        """
+        self._step = torch.compile(self._decode, **options)
+
     def new_cache(self, rows: int, capacity: int) -> RowCache:
         """An empty cache for `rows` rows of at most `capacity` tokens."""
-        return RowCache(rows, capacity, self.config.get_text_config().num_hidden_layers, self.text_table.device)
+        layers, device = self.config.get_text_config().num_hidden_layers, self.text_table.device
+        if self._step is None:
+            return RowCache(rows, capacity, layers, device)
+        # few different sizes, so that little is compiled anew
+        return RowCache(rows, -(-capacity // STATIC_ROOM) * STATIC_ROOM, layers, device, is_static=True)
 
     def forward(self, embeddings: Embeddings, layout: Layout, side: Any = None, cache: RowCache | None = None) -> Hidden:
         """Hidden states after the final norm; zeros at padding of a packed call, undefined at padding of a cached one.
@@ -179,7 +196,11 @@ class CausalLM(nn.Module):
         if cache is not None:
             if torch.is_grad_enabled():
                 raise LayoutError("The cache keeps no gradients: call under torch.no_grad(), or train without a cache.")
-            return self._decode(embeddings, layout.positions, cache.take(layout), side)
+            scope = cache.take(layout)
+            step = None if self._step is None else scope.step()
+            if step is not None:
+                return self._step(embeddings, layout.positions, step, side)
+            return self._decode(embeddings, layout.positions, scope, side)
         scope = DocumentScope.of(layout)
         tokens = embeddings.flatten(0, 1).index_select(0, scope.order)
         positions = layout.positions.flatten().index_select(0, scope.order)
@@ -189,6 +210,14 @@ class CausalLM(nn.Module):
 
     def _decode(self, embeddings: Tensor, positions: Tensor, scope: Any, side: Any) -> Tensor:
         output = self.decoder(
-            inputs_embeds=embeddings, position_ids=positions, use_cache=False, scope=scope, side=side, return_dict=True
+            inputs_embeds=embeddings,
+            position_ids=positions,
+            attention_mask=embeddings.new_zeros(
+                1, 1, 1, 1
+            ),  # a mask that is made already is not made again; the scope ignores it
+            use_cache=False,
+            scope=scope,
+            side=side,
+            return_dict=True,
         )
         return output.last_hidden_state

@@ -5,6 +5,7 @@ the same kind; there is no subclass per system.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +47,7 @@ class UnifiedModel(nn.Module):
         super().__init__()
         self.backbone, self.head, self.image_positions = backbone, head, image_positions
         self.builder, self.template = builder, template
+        self._logits = head.logits
         self._tokenizer = [vision_tokenizer.eval()] if isinstance(vision_tokenizer, nn.Module) else [vision_tokenizer]
 
     @property
@@ -86,6 +88,11 @@ class UnifiedModel(nn.Module):
             self.head.num_logits,
         )
 
+    def compile_generation(self, **options: Any) -> None:
+        """Compile what is called once per token (see `CausalLM.compile_decoding` for the options and what they cost)."""
+        self.backbone.compile_decoding(**options)
+        self._logits = torch.compile(self.head.logits, **options)
+
     def generate(
         self,
         documents: Sequence[Document],
@@ -114,7 +121,7 @@ class UnifiedModel(nn.Module):
         sampler = InterleavedSampler(
             backbone=self.backbone,
             embed=self.embed,
-            logits=self.head.logits,
+            logits=self._logits,
             layout=self.builder.layout,
             guidance_branches=self.template.guidance_branches,
         )
