@@ -117,7 +117,7 @@ def fit(
         checkpoint: what to resume from: None, "last" (of this folder), or a checkpoint folder.
         config: the resolved config, for the manifest of checkpoints.
         parents: part -> identity of the base it started from, likewise.
-        identity: job_id and config_hash, which all ranks must share.
+        identity: job_id and config_hash, which all ranks must share; None checks nothing.
 
     Returns:
         The metrics of the last step.
@@ -128,7 +128,7 @@ def fit(
     path = str(last_checkpoint(folder)) if checkpoint == "last" else checkpoint
     lineage = [{"part": part, "identity": identity} for part, identity in (parents or {}).items()]
     engine = trainer(
-        callbacks=[SameJob(identity or {}), *callbacks.values()],
+        callbacks=[*([SameJob(identity)] if identity else ()), *callbacks.values()],
         logger=list(loggers.values()),
         plugins=[FolderCheckpointIO(config=config, parents=lineage)],
         default_root_dir=folder,

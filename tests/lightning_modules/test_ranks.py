@@ -151,9 +151,9 @@ def on_two_ranks(task: Callable[[int], Any]) -> list[Any]:
         except RecipeError as error:
             answer = str(error)
         answers.put((rank, answer))
-        processes_wait.wait(30)  # rank 0 is the store of the other
+        is_over.wait(30)  # rank 0 is the store of the other
 
-    processes_wait = context.Barrier(2)
+    is_over = context.Barrier(2)
     processes = [context.Process(target=work, args=(rank,), daemon=True) for rank in range(2)]
     for process in processes:
         process.start()
