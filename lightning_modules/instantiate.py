@@ -25,6 +25,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lightning_modules.ranks import choose_root
 from plait.errors import PlaitError, RecipeError
 
 OWN_ROOTS = ("plait", "lightning_modules")
@@ -42,6 +43,7 @@ CLASS_ROOTS = (
 REFERENCE = re.compile(r"^\$\{(part_of:)?([A-Za-z_][\w.]*)\}$")
 # When a config is printed with --resolve there are no objects yet: the reference stands for itself.
 OmegaConf.register_new_resolver("part_of", lambda reference: f"<{reference}>", replace=True)
+OmegaConf.register_new_resolver("choose_root", choose_root, replace=True)
 CONTROL_KEYS = {"_target_", "_partial_", "_args_"}
 
 

@@ -10,18 +10,21 @@ import logging
 import os
 import re
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lightning_modules.callbacks.same_job import SameJob
 from lightning_modules.checkpoint_io import FolderCheckpointIO
+from lightning_modules.devices import check_accelerator
 from lightning_modules.instantiate import Assembly
+from lightning_modules.ranks import check_start, check_trainer, own_rank, shake_hands
 from plait.checkpoints import load_weights, read_manifest
 from plait.errors import CheckpointError, PlaitError, RecipeError
 
@@ -41,6 +44,8 @@ def run_command(config: DictConfig) -> Any:
     """
     # Lightning advertises there; what a person needs to know comes from the ledger and the log of the job
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    if own_rank() != 0:  # one voice; what goes wrong is said by every rank
+        logging.getLogger().setLevel(logging.WARNING)
     try:
         result = launch(config)
     except PlaitError as error:
@@ -60,21 +65,26 @@ def launch(config: DictConfig, **facts: Any) -> Any:
         facts: what the caller wants to find again in the record of the job.
 
     Raises:
-        RecipeError: the config names no recipe, a forbidden target, or a base that is not there.
+        RecipeError: the config names no recipe, a forbidden target, a machine that is not there, or a base that is not there;
+            or the processes of this job are not about the same.
     """
     adopt_run(config)
     if config.get("job") is None:
         raise RecipeError("No recipe chosen. Expected experiment=<system>/<name> or curriculum=<name>; `--help` lists them.")
-    folder = settle_folder(config)
+    check_machine(config)
     assembly = Assembly(config)
     started = time.time()
-    record = {**facts, "id": uuid.uuid4().hex[:12], "config_hash": config_hash(config), "started": started, "pid": os.getpid()}
+    identity = {"config_hash": config_hash(config)}
+    identity["job_id"], config.paths.folder = shake_hands(identity["config_hash"], choose_folder(config))
+    folder = Path(config.paths.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {**facts, "id": identity["job_id"], "config_hash": identity["config_hash"], "started": started, "pid": os.getpid()}
     write_job(folder, {**record, "state": "running"})
     _write_text(folder / CONFIG_FILE, OmegaConf.to_yaml(config))
     try:
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         parents = load_bases(config, assembly)
-        assembly.objects |= {"facts.parents": parents, "facts.config": resolve(config)}
+        assembly.objects |= {"facts.parents": parents, "facts.config": resolve(config), "facts.identity": identity}
         result = assembly.build("job")
     except BaseException as error:
         is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
@@ -97,6 +107,7 @@ def fit(
     checkpoint: str | None = None,
     config: Mapping[str, Any] | None = None,
     parents: Mapping[str, str] | None = None,
+    identity: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
     """Train a stage; the job of `plait-train`.
 
@@ -106,18 +117,23 @@ def fit(
         checkpoint: what to resume from: None, "last" (of this folder), or a checkpoint folder.
         config: the resolved config, for the manifest of checkpoints.
         parents: part -> identity of the base it started from, likewise.
+        identity: job_id and config_hash, which all ranks must share; None checks nothing.
 
     Returns:
         The metrics of the last step.
+
+    Raises:
+        RecipeError: the Trainer counts other processes than were started.
     """
     path = str(last_checkpoint(folder)) if checkpoint == "last" else checkpoint
     lineage = [{"part": part, "identity": identity} for part, identity in (parents or {}).items()]
     engine = trainer(
-        callbacks=list(callbacks.values()),
+        callbacks=[*([SameJob(identity)] if identity else ()), *callbacks.values()],
         logger=list(loggers.values()),
         plugins=[FolderCheckpointIO(config=config, parents=lineage)],
         default_root_dir=folder,
     )
+    check_trainer(engine)
     exit_code = 1
     try:
         engine.fit(stage, datamodule=data, ckpt_path=path)
@@ -205,17 +221,32 @@ def adopt_run(config: DictConfig) -> None:
         config.base = {**stored.base, "model": config.run}
 
 
-def settle_folder(config: DictConfig) -> Path:
-    """The run folder: `paths.folder`, or the one that Hydra made for this job; written back into the config."""
-    if config.paths.folder is None:
-        if not HydraConfig.initialized():
-            raise RecipeError("paths.folder is not set. Expected a folder for this run; next: add paths.folder=<folder>.")
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        here = Path.cwd()
-        config.paths.folder = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
-    folder = Path(config.paths.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def check_machine(config: DictConfig) -> None:
+    """Refuse a GPU that is not there, and what several processes cannot do (`check_start`)."""
+    trainer = config.get("trainer") or {}
+    check_accelerator(trainer.get("accelerator", "auto"))
+    is_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    # submitit starts every job of a sweep in processes of its own
+    starts_processes = is_sweep and HydraConfig.get().launcher._target_.endswith(".SlurmLauncher")
+    check_start(
+        trains=config.job._target_ == f"{fit.__module__}.{fit.__name__}",
+        is_sweep=is_sweep and not starts_processes,
+        strategy=str(trainer.get("strategy", "auto")),
+    )
+
+
+def choose_folder(config: DictConfig) -> str:
+    """The run folder: `paths.folder`, or the one that Hydra made for this job.
+
+    Raises:
+        RecipeError: there is neither.
+    """
+    if config.paths.folder is not None:
+        return config.paths.folder
+    if not HydraConfig.initialized():
+        raise RecipeError("paths.folder is not set. Expected a folder for this run; next: add paths.folder=<folder>.")
+    folder, here = Path(HydraConfig.get().runtime.output_dir), Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
 
 def config_hash(config: DictConfig) -> str:

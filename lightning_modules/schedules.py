@@ -15,8 +15,12 @@ def constant(optimizer: Optimizer, max_steps: int, warmup_steps: int = 0) -> Lam
     return LambdaLR(optimizer, lambda step: _warmup(step, warmup_steps))
 
 
-def cosine(optimizer: Optimizer, max_steps: int, warmup_steps: int = 0, final_ratio: float = 0.1) -> LambdaLR:
-    """Linear warmup, then half a cosine down to `final_ratio` of the base rate at `max_steps`."""
+def cosine(
+    optimizer: Optimizer, max_steps: int, warmup_steps: int = 0, final_ratio: float = 0.1, warmup_share: float = 0.0
+) -> LambdaLR:
+    """Linear warmup, over `warmup_steps` or, where these are 0, a share of all steps (rounded up), then half a cosine down to
+    `final_ratio` of the base rate at `max_steps`."""
+    warmup_steps = warmup_steps or math.ceil(warmup_share * max_steps)
 
     def factor(step: int) -> float:
         way = min(1.0, max(0.0, (step - warmup_steps) / max(1, max_steps - warmup_steps)))

@@ -1,13 +1,14 @@
 """The stage: a model, what of it trains, how fast, and the only training step in the house.
 
 It knows `.loss(batch) -> LossTerms` and `.parts`, and nothing of systems, data or what a term means. A term contributes
-weight * sum / count, where the count is that of the whole optimiser step, all micro-batches and ranks (the batch carries it);
-Lightning's division by `accumulate_grad_batches` and DDP's mean over ranks are cancelled. So 1 x 8, 4 x 2 and 2 ranks x 4 give
-the same gradient. Logged are step 1 (the very first loss tells most: ln(vocabulary), or a mistake) and every
-`log_every_n_steps`-th; validation means go through `self.log`, so that callbacks can monitor them.
+weight * sum / count, where the count is that of the whole optimiser step, all micro-batches and ranks (the batch carries it),
+of its own targets or of those of several terms, which then have one mean. Lightning's division by `accumulate_grad_batches` and
+DDP's mean over ranks are cancelled. So 1 x 8, 4 x 2 and 2 ranks x 4 give the same gradient. Logged are step 1 (the very first
+loss tells most: ln(vocabulary), or a mistake) and every `log_every_n_steps`-th; validation means go through `self.log`, so that
+callbacks can monitor them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import lightning
@@ -34,6 +35,7 @@ class Stage(lightning.LightningModule):
         schedule: (optimiser, max_steps=) -> scheduler by step; None keeps the base rates.
         freeze_plan: what trains; None trains everything.
         term_weights: weight per loss term; empty weighs all terms 1, otherwise every term must be named.
+        averaged_over: term -> the terms whose targets it is averaged over; a term that is not named is averaged over its own.
     """
 
     job_type: ClassVar[str] = "training"
@@ -49,6 +51,7 @@ class Stage(lightning.LightningModule):
         schedule: Callable[..., LRScheduler] | None = None,
         freeze_plan: FreezePlan | None = None,
         term_weights: Mapping[str, float] | None = None,
+        averaged_over: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
         if max_steps < 1:
@@ -57,7 +60,7 @@ class Stage(lightning.LightningModule):
         self.max_steps = max_steps
         self.optimizer, self.schedule = optimizer, schedule
         self.freeze_plan = freeze_plan or FreezePlan()
-        self.term_weights = dict(term_weights or {})
+        self.term_weights, self.averaged_over = dict(term_weights or {}), dict(averaged_over or {})
         self.planned = self.freeze_plan.apply(model)  # before DDP looks at what requires a gradient
         self._random_states: list[dict[str, Any]] | None = None
         self._train_book, self._validation_book = StepBook(), StepBook()
@@ -77,7 +80,7 @@ class Stage(lightning.LightningModule):
         if self._train_book.is_empty or (batch_idx + 1) % self.trainer.accumulate_grad_batches:
             return
         totals, counts = self._train_book.close(), _step_counts(batch)
-        _compare_counts(totals.counts, counts)
+        _compare_counts(totals.counts, {name: counts.get(name, self._count(name, counts)) for name in totals.counts})
         rates = [group["lr"] for group in self.trainer.optimizers[0].param_groups]
         values = {f"train/{name}": value for name, value in totals.means(self.term_unit).items()}
         values |= {"train/gradient_norm": float(self._gradient_norm), "train/learning_rate": max(rates)}
@@ -96,9 +99,8 @@ class Stage(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the means over all validation batches and ranks."""
         totals = self._validation_book.close()
-        shares = [
-            self._weight(name) * total / totals.counts[name] for name, total in totals.sums.items() if totals.counts[name]
-        ]
+        means = {name: (total, self._count(name, totals.counts)) for name, total in totals.sums.items()}
+        shares = [self._weight(name) * total / count for name, (total, count) in means.items() if count]
         values = {f"val/{name}": value for name, value in totals.means(self.term_unit).items()}
         self.log_dict({**values, "val/loss": sum(shares)}, batch_size=1)
 
@@ -169,18 +171,25 @@ class Stage(lightning.LightningModule):
             )
         return self.term_weights.get(term, 1.0)
 
+    def _count(self, term: str, counts: Mapping[str, float]) -> float:
+        return sum(counts.get(name, 0.0) for name in self.averaged_over.get(term, (term,)))
+
     def _weigh(self, terms: LossTerms, counts: Mapping[str, float]) -> Tensor:
-        strange = sorted((set(terms.sums) | set(self.term_weights)) - set(counts))
+        spoken = {*self.term_weights, *self.averaged_over} - {*terms.sums}  # of terms that the model does not make
+        spoken = spoken.union(*(self.averaged_over.get(name, (name,)) for name in terms.sums))
+        strange = sorted(spoken - set(counts))
         if strange:
             raise RecipeError(
-                f"The batch announces counts for {', '.join(counts) or 'nothing'}, but the model or term_weights speak of "
-                f"{', '.join(strange)}. Every term needs its count over the optimiser step in `batch.counts`."
+                f"The batch announces counts for {', '.join(counts) or 'nothing'}, but the model, term_weights or averaged_over "
+                f"speak of {', '.join(strange)}. Every term needs its count over the optimiser step in `batch.counts`, or other "
+                "terms over whose targets it is averaged."
             )
         if not any(counts.values()):
             raise RecipeError(
                 f"An optimiser step without a single target (terms {', '.join(counts)}): look at it with the audit."
             )
-        shares = [self._weight(name) * value / counts[name] for name, value in terms.sums.items() if counts[name]]
+        means = [(name, value, self._count(name, counts)) for name, value in terms.sums.items()]
+        shares = [self._weight(name) * value / count for name, value, count in means if count]
         return sum(shares) if shares else torch.zeros((), device=self.device, requires_grad=True)
 
 

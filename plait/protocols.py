@@ -115,6 +115,9 @@ class Rows(Protocol):
     def score(self, hidden: Float[Tensor, "n d"], targets: Int[Tensor, "n"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
         """(log-sum-exp over the segment, logit of the target); targets < 0 lie in another segment and their logit is ignored."""
 
+    def top(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+        """The highest logit of the segment (for the max-z loss), without writing all of them out."""
+
 
 @runtime_checkable
 class Cache(Protocol):

@@ -64,6 +64,7 @@ class PassportFile(Callback):
             "data": getattr(trainer.datamodule, "fingerprint", None),
             "seeds": self.seeds or {"global": int(os.environ.get("PL_GLOBAL_SEED", -1))},
             "parents": self.parents,
+            "ranks": trainer.world_size,
             "code": read_code_state(Path(plait.__file__).parent.parent),
             "environment": read_environment(),
         }

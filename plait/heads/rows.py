@@ -28,6 +28,17 @@ def score_dense(logits: Float[Tensor, "n k"], targets: Int[Tensor, "n"]) -> tupl
     return logits.logsumexp(-1), logits.gather(-1, targets.clamp(min=0)[:, None]).squeeze(-1)
 
 
+def top_dense(
+    hidden: Float[Tensor, "n d"], weight: Float[Tensor, "k d"], softcap: float | None, chunk_elements: int = 1 << 23
+) -> Float[Tensor, "n"]:
+    """The highest logit per position, in fp32. Only the row that wins has a gradient, so the others are looked through without one,
+    at most `chunk_elements` logits at a time, and nothing of them is kept."""
+    chunk = max(1, chunk_elements // len(weight))
+    with torch.no_grad():
+        best = torch.cat([F.linear(part, weight).argmax(-1) for part in hidden.split(chunk)])
+    return cap((hidden.float() * F.embedding(best, weight).float()).sum(-1), softcap)
+
+
 class TextRows:
     """The text table of a backbone, seen through the backbone's own functions (it stays the backbone's: not a module here).
 
@@ -55,6 +66,10 @@ class TextRows:
     def score(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """See `plait.protocols.Rows`."""
         return score_dense(self.logits(hidden), targets)
+
+    def top(self, hidden: Tensor) -> Tensor:
+        """See `plait.protocols.Rows`."""
+        return top_dense(hidden, self.weight(), self.softcap)
 
 
 class DenseRows(nn.Module):
@@ -97,6 +112,10 @@ class DenseRows(nn.Module):
     def score(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """See `plait.protocols.Rows`."""
         return score_dense(self.logits(hidden), targets)
+
+    def top(self, hidden: Tensor) -> Tensor:
+        """See `plait.protocols.Rows`."""
+        return top_dense(hidden, self.weight if self.output_weight is None else self.output_weight, self.softcap)
 
 
 class FactorisedRows(nn.Module):
@@ -167,3 +186,7 @@ class FactorisedRows(nn.Module):
             lse = lse + logits.logsumexp(-1)
             target = target + logits.gather(-1, digits[:, index, None]).squeeze(-1)
         return lse, target
+
+    def top(self, hidden: Tensor) -> Tensor:
+        """See `plait.protocols.Rows`: the best code has the best of every digit."""
+        return torch.stack([logits.amax(-1) for logits in self._digit_logits(hidden)]).sum(0)

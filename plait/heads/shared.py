@@ -50,6 +50,10 @@ class SharedHead(nn.Module):
             target = torch.where(mine, logit, target)
         return torch.stack(lses, -1).logsumexp(-1), target
 
+    def top(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+        """The highest logit over the whole vocabulary per position."""
+        return torch.stack([rows.top(hidden) for rows in self.rows]).amax(0)
+
     def score_parameters(self) -> list[Tensor]:
         """Every tensor that `score` reads (a lean loss takes their gradients itself)."""
         return [parameter for rows in self.rows for parameter in rows.parameters()]

@@ -180,6 +180,7 @@ def build(
     template: LiquidTemplate,
     code_rows: Literal["dense", "factorised"] = "dense",
     image_positions: bool = False,
+    has_max_z: bool = False,
 ) -> UnifiedModel:
     """Assemble Liquid.
 
@@ -188,6 +189,7 @@ def build(
         code_rows: how codes are embedded and scored (see plait.heads.rows).
         image_positions: one learned vector per place of the grid, added to the codes read there. Ours, an option: Liquid has none
             (specs section 2), its language models come with heads that count positions, and a small one that starts from nothing does not.
+        has_max_z: a further loss term against spikes (plait.objectives.max_z), from 7B on in the paper; its weight is the stage's.
 
     Raises:
         RecipeError: the text tokenizer has ids that the backbone's table lacks, or `code_rows` is unknown.
@@ -217,4 +219,5 @@ def build(
         template=template,
         vision_tokenizer=vision_tokenizer,
         image_positions=positions,
+        has_max_z=has_max_z,
     )

@@ -14,6 +14,7 @@ from torch import nn
 from plait.axes import Float, Ids, Images, Tensor
 from plait.document import Document, ImageSpan
 from plait.errors import LayoutError
+from plait.objectives.max_z import max_z_term
 from plait.objectives.next_token import next_token_terms
 from plait.protocols import LossTerms, Noise, Policy, Template, VisionTokenizer
 from plait.sampling.interleaved import InterleavedSampler
@@ -31,6 +32,7 @@ class UnifiedModel(nn.Module):
         builder: documents <-> batches; holds vocabulary, layout and text tokenizer.
         template: the system's wording.
         image_positions: places in an image (b s) -> vectors added to its embeddings; None adds nothing.
+        has_max_z: whether the loss has the term of plait.objectives.max_z.
         vision_tokenizer: codes <-> pixels. Frozen, held beside the model and not in its state: a checkpoint names it, it does not hold it.
     """
 
@@ -43,8 +45,10 @@ class UnifiedModel(nn.Module):
         template: Template,
         vision_tokenizer: nn.Module | VisionTokenizer,
         image_positions: nn.Module | None = None,
+        has_max_z: bool = False,
     ) -> None:
         super().__init__()
+        self.has_max_z = has_max_z
         self.backbone, self.head, self.image_positions = backbone, head, image_positions
         self.builder, self.template = builder, template
         self._logits = head.logits
@@ -76,9 +80,10 @@ class UnifiedModel(nn.Module):
         return self.backbone(self.embed(batch.ids, batch.cells), batch.layout)
 
     def loss(self, batch: SequenceBatch) -> LossTerms:
-        """Summed cross entropies in nats, one term for text targets and one for image codes."""
-        return next_token_terms(
-            self.hidden(batch),
+        """Summed cross entropies in nats, one term for text targets and one for image codes; and the max-z term, if there is one."""
+        hidden = self.hidden(batch)
+        terms = next_token_terms(
+            hidden,
             batch.targets,
             batch.terms,
             TERMS,
@@ -87,6 +92,11 @@ class UnifiedModel(nn.Module):
             self.head.score_parameters(),
             self.head.num_logits,
         )
+        if self.has_max_z:
+            further = max_z_term(hidden, batch.targets, self.head.top)
+            terms.sums |= further.sums
+            terms.counts |= further.counts
+        return terms
 
     def compile_generation(self, **options: Any) -> None:
         """Compile what is called once per token (see `CausalLM.compile_decoding` for the options and what they cost)."""

@@ -6,6 +6,8 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import Callback
+from safetensors.torch import save_model
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -102,3 +104,13 @@ def train(
     trainer = make_trainer(folder, callbacks=callbacks, **changes)
     trainer.fit(stage, datamodule=data, ckpt_path=ckpt_path)
     return trainer
+
+
+class SaveWeights(Callback):
+    """Writes the weights of each rank to `folder`/rank-<n>.safetensors when training ends."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        save_model(pl_module.model, str(self.folder / f"rank-{trainer.global_rank}.safetensors"))

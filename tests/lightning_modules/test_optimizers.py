@@ -157,6 +157,7 @@ def test_schedules() -> None:
     assert cosine[6] == pytest.approx(2.0 * 0.55)
     assert cosine[2:] == sorted(cosine[2:], reverse=True)
     assert cosine[-1] > 0.2
+    assert rates(schedules.cosine, warmup_share=0.11, final_ratio=0.1) == cosine  # 1.1 of ten steps are two
     trapezoid = rates(schedules.trapezoid, decay_share=0.5)
     assert trapezoid[:6] == [2.0] * 6
     assert trapezoid[-1] == pytest.approx(0.4)
