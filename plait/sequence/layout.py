@@ -7,8 +7,10 @@ last span does (Liquid: specs section 4, formats a to f). A hole (a picture stil
 Knows ids through the vocabulary only and never shifts them: a loss flag sits on the token that must be predicted.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -19,6 +21,10 @@ from plait.sequence.vocabulary import Vocabulary
 
 UNCONDITIONAL = "<unconditional>"
 """How the guidance marker is written in the text of a document (Liquid: specs section 4, format b)."""
+END = "<eos>"
+"""How an end of document inside a document is written in its text, whatever the text tokenizer calls it: released dialogues have one
+after every answer (Liquid: specs section 4, format f)."""
+WRITTEN = {UNCONDITIONAL: "unconditional", END: "end_document"}
 
 
 @dataclass(frozen=True)
@@ -69,13 +75,15 @@ class DocumentLayout:
         self._text_ids: dict[str, np.ndarray] = {}
 
     def encode_text(self, text: str) -> np.ndarray:
-        """Ids of one text span; the literal "<unconditional>" is that marker (cached: captions and instructions repeat)."""
+        """Ids of one text span; "<unconditional>" and "<eos>" in it are these markers (cached: captions and instructions repeat)."""
         ids = self._text_ids.get(text)
         if ids is None:
-            parts = [self.text.encode(part) if part.strip() else [] for part in text.split(UNCONDITIONAL)]
-            joined = parts[0]
-            for part in parts[1:]:
-                joined = [*joined, self.vocabulary.specials["unconditional"], *part]
+            joined: list[int] = []
+            for part in re.split(f"({'|'.join(WRITTEN)})", text):
+                if part in WRITTEN:
+                    joined.append(self.vocabulary.specials[WRITTEN[part]])
+                elif part.strip():
+                    joined += self.text.encode(part)
             ids = np.asarray(joined, dtype=np.int64)
             if len(self._text_ids) < 200_000:
                 self._text_ids[text] = ids
@@ -193,11 +201,20 @@ class DocumentLayout:
             raise LayoutError(f"{where}: the loss flag of its end marker differs from that of its last span.")
         return Document(tuple(spans), id=tokens.document_id, ends=ends)
 
+    @cached_property
+    def _foreign(self) -> dict[int, str]:
+        """Ids of written markers that the tokenizer itself would write in another way or not at all; the others are left to it."""
+        specials, stop = self.vocabulary.specials, self.vocabulary.segments[0].stop
+        ids = {specials[name]: literal for literal, name in WRITTEN.items()}
+        return {id: literal for id, literal in ids.items() if id >= stop or self.text.decode([id]) != literal}
+
     def _decode_text(self, ids: np.ndarray) -> str:
-        cuts = np.flatnonzero(ids == self.vocabulary.specials["unconditional"])
-        parts = [self.text.decode(part.tolist()) for part in np.split(ids, cuts)[:1]]
-        for part in np.split(ids, cuts)[1:]:
-            parts += [UNCONDITIONAL, self.text.decode(part[1:].tolist())]
+        parts: list[str] = []
+        for run in np.split(ids, np.flatnonzero(np.isin(ids, list(self._foreign)))):
+            if len(run) and run[0] in self._foreign:
+                parts.append(self._foreign[run[0]])
+                run = run[1:]
+            parts.append(self.text.decode(run.tolist()))
         return " ".join(part for part in parts if part)
 
     def _decode_image(self, tokens: Tokens, position: int, stop: int, index: int) -> tuple[ImageSpan, int]:
