@@ -24,6 +24,7 @@ from plait.adapters.hub import fetch
 from plait.atomic import replace_folder
 from plait.backbones.text import PretrainedTokenizer
 from plait.checkpoints import load_weights, read_manifest, save_checkpoint
+from plait.errors import RecipeError
 
 
 def from_pretrained(source: str | Path, revision: str | None = None) -> nn.Module:
