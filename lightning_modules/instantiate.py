@@ -214,9 +214,13 @@ def _missing(path: str, reason: str) -> str:
     )
 
 
+def extra_roots() -> tuple[str, ...]:
+    """The packages that the environment of this process adds."""
+    return tuple(name.strip() for name in os.environ.get("PLAIT_IMPORT_ROOTS", "").split(",") if name.strip())
+
+
 def _own_roots() -> tuple[str, ...]:
-    extra = os.environ.get("PLAIT_IMPORT_ROOTS", "")
-    return (*OWN_ROOTS, *(name.strip() for name in extra.split(",") if name.strip()))
+    return (*OWN_ROOTS, *extra_roots())
 
 
 def _under(name: str, roots: tuple[str, ...]) -> bool:

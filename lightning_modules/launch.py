@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,13 +24,12 @@ from lightning_modules.checkpoint_io import FolderCheckpointIO
 from lightning_modules.devices import check_accelerator
 from lightning_modules.instantiate import Assembly
 from lightning_modules.ranks import check_start, check_trainer, own_rank, shake_hands
+from lightning_modules.recipes import collect_nodes, is_saved_model, read_recipe
 from plait.checkpoints import load_weights, read_manifest
 from plait.errors import CheckpointError, PlaitError, RecipeError
 
 JOB_FILE, CONFIG_FILE = "job.json", "config.yaml"
 UNHASHED = ("paths", "budget", "logger", "callbacks", "checkpoint", "group", "name", "tags", "config", "parents", "overrides")
-MENTION = re.compile(r"[{:]([A-Za-z_]\w*)")
-"""The first word of a reference: of ${model}, ${paths.folder}, ${part_of:model.builder}, ${budget.${job_type}.max_steps}."""
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +194,8 @@ def load_bases(config: DictConfig, assembly: Assembly) -> dict[str, str]:
 
 
 def adopt_run(config: DictConfig) -> None:
-    """Where a config names a `run`, take the nodes that it lacks (model, world, ...) from that run's config, and its weights.
+    """Where a config names a `run`, take the nodes that it lacks (model, world, ...) from that run's config, and its weights. A saved
+    model stands for a run as far as it goes: it has no data.
 
     Raises:
         RecipeError: there is no run in that folder, or it has not finished.
@@ -205,15 +204,7 @@ def adopt_run(config: DictConfig) -> None:
         return
     if OmegaConf.is_missing(config, "run"):
         raise RecipeError("Which model? Expected run=<folder of a finished run>, for example run=outputs/demo/instruction.")
-    record = read_job(config.run)
-    if record is None or not (Path(config.run) / CONFIG_FILE).is_file():
-        raise RecipeError(f"run={config.run} is no run folder: expected {CONFIG_FILE} and {JOB_FILE} in it.")
-    if record["state"] != "finished":
-        raise RecipeError(f"run={config.run} is {record['state']}, expected a finished run. Next: go on with it, or wait.")
-    stored = OmegaConf.load(Path(config.run) / CONFIG_FILE)
-    if "model" not in stored:
-        inside = ", ".join(path.parent.name for path in sorted(Path(config.run).glob(f"*/{JOB_FILE}"))) or "nothing"
-        raise RecipeError(f"run={config.run} holds no model. Expected the folder of a training run; inside are: {inside}.")
+    stored = read_recipe(config.run) if is_saved_model(config.run) else _read_run(config.run)
     with open_dict(config):
         for key in stored:
             if key not in config:
@@ -249,6 +240,19 @@ def choose_folder(config: DictConfig) -> str:
     return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
 
+def _read_run(run: str) -> DictConfig:
+    record = read_job(run)
+    if record is None or not (Path(run) / CONFIG_FILE).is_file():
+        raise RecipeError(f"run={run} is no run folder: expected {CONFIG_FILE} and {JOB_FILE} in it.")
+    if record["state"] != "finished":
+        raise RecipeError(f"run={run} is {record['state']}, expected a finished run. Next: go on with it, or wait.")
+    stored = read_config(run)
+    if "model" not in stored:
+        inside = ", ".join(path.parent.name for path in sorted(Path(run).glob(f"*/{JOB_FILE}"))) or "nothing"
+        raise RecipeError(f"run={run} holds no model. Expected the folder of a training run; inside are: {inside}.")
+    return stored
+
+
 def config_hash(config: DictConfig) -> str:
     """sha256 of what a job computes: its resolved config without `UNHASHED`, and the weights that it starts from."""
     counted = resolve(config, leave_out=UNHASHED)
@@ -261,11 +265,7 @@ def config_hash(config: DictConfig) -> str:
 def resolve(config: DictConfig, leave_out: Sequence[str] = ()) -> dict[str, Any]:
     """The nodes that the job of a config refers to, directly or through others, with every reference written out."""
     raw = OmegaConf.to_container(config, resolve=False)
-    names, found = set(), {name for name in ("job", "name", "tags", "seed", "base") if name in raw}.difference(leave_out)
-    while found:
-        names |= found
-        mentioned = MENTION.findall(json.dumps([raw[name] for name in found]))
-        found = {name for name in mentioned if name in raw}.difference(names, leave_out, ["facts"])
+    names = collect_nodes(raw, ("job", "name", "tags", "seed", "base"), (*leave_out, "facts"))
     return {name: _plain(config, name) for name in sorted(names)}
 
 
@@ -280,6 +280,11 @@ def _identity(base: str | None) -> str | None:
         return base if base in (None, "random", "???") else read_manifest(last_checkpoint(base)).identity
     except CheckpointError:
         return base
+
+
+def read_config(folder: str | Path) -> DictConfig:
+    """The config of the job in this folder, references as they were composed."""
+    return OmegaConf.load(Path(folder) / CONFIG_FILE)
 
 
 def read_job(folder: str | Path) -> dict[str, Any] | None:

@@ -168,7 +168,22 @@ def load_weights(module: nn.Module, folder: Path | str, *, is_strict: bool = Tru
 
 
 def assign_weights(module: nn.Module, weights: Mapping[str, Tensor], origin: str, *, is_strict: bool = True) -> None:
-    """Copy weights into a module after checking all names, shapes and ties; `origin` names their source in errors."""
+    """Copy weights into a module after `check_weights`."""
+    check_weights(module, weights, origin, is_strict=is_strict)
+    own = module.state_dict()
+    module.load_state_dict({name: value for name, value in weights.items() if name in own}, strict=False)
+
+
+def check_weights(module: nn.Module, weights: Mapping[str, Tensor], origin: str, *, is_strict: bool = True) -> None:
+    """Compare all names, shapes and ties of weights with those of a module (which may lie on the meta device).
+
+    Args:
+        origin: names the source of the weights in errors.
+        is_strict: see `load_weights`.
+
+    Raises:
+        CheckpointError: see `load_weights`.
+    """
     own = module.state_dict()
     missing = [name for name in own if name not in weights]
     unexpected = [name for name in weights if name not in own]
@@ -194,7 +209,6 @@ def assign_weights(module: nn.Module, weights: Mapping[str, Tensor], origin: str
             f"{origin} does not fit {type(module).__name__}: {'; '.join(problems)}. "
             "Build the model from the config in the checkpoint's manifest, or load with is_strict=False to take what fits."
         )
-    module.load_state_dict({name: value for name, value in weights.items() if name in own}, strict=False)
 
 
 def file_hash(path: Path | str) -> str:
@@ -209,7 +223,14 @@ def _untie(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
     tensors: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     for name, value in weights.items():
-        key = (value.data_ptr(), value.dtype, tuple(value.shape), value.stride(), value.device)
+        # on the meta device nothing has an address: there the storage itself is compared
+        key = (
+            value.data_ptr() or value.untyped_storage()._cdata,
+            value.dtype,
+            tuple(value.shape),
+            value.stride(),
+            value.device,
+        )
         if value.numel() and key in first:
             aliases[name] = first[key]
             continue

@@ -32,14 +32,17 @@ LAYERS = {
 }
 """Part of plait -> what it may import of plait, besides itself."""
 
-COMMANDS = ["train", "encode", "evaluate", "generate", "enhance", "report"]
+COMMANDS = ["train", "encode", "evaluate", "generate", "enhance", "report", "convert", "export"]
 COMMAND_FILES = [f"lightning_modules/{name}.py" for name in COMMANDS]
 
 FENCES = {
     "lightning": ["lightning_modules"],
     "hydra": ["lightning_modules"],
     "wandb": ["lightning_modules/tracking.py", "lightning_modules/report.py"],
-    "omegaconf": ["lightning_modules/instantiate.py", "lightning_modules/launch.py", "lightning_modules/loops", *COMMAND_FILES],
+    "omegaconf": [
+        *(f"lightning_modules/{name}" for name in ("instantiate.py", "launch.py", "pretrained.py", "recipes.py", "loops")),
+        *COMMAND_FILES,
+    ],
     "transformers": ["plait/backbones", "plait/vision/encoder.py", "plait/tokenizers", "plait/alignment/judges.py"],
     "tokenizers": ["plait/backbones", "plait/tokenizers"],
     "diffusers": ["plait/decoders/diffusion.py"],

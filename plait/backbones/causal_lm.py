@@ -8,6 +8,7 @@ and cached at all is proven at construction (plait.backbones.proof).
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from plait.backbones.attention import NAME, DocumentScope
 from plait.backbones.cache import RowCache
 from plait.backbones.configuration import build_config
 from plait.backbones.proof import prove
-from plait.errors import LayoutError
+from plait.errors import CheckpointError, LayoutError
 from plait.protocols import Layout
 
 STATIC_ROOM = 64
@@ -89,6 +90,47 @@ class CausalLM(nn.Module):
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **safe, **options)
         return cls(model, gradient_checkpointing)
 
+    @classmethod
+    def from_folder(
+        cls,
+        folder: str | Path,
+        gradient_checkpointing: bool = False,
+        vocab_size: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> "CausalLM":
+        """A randomly initialised backbone of the architecture of a folder; its weights come from elsewhere.
+
+        Args:
+            folder: holds the config.json of `save_config` or of a release; no other file is read and no code of it is run.
+            gradient_checkpointing: see the class.
+            vocab_size: rows of the text table; None: as many as the config says.
+            device: where the weights are made; "meta" makes none (for names and shapes).
+
+        Raises:
+            CheckpointError: there is no config.json, or transformers cannot read it.
+        """
+        if not (Path(folder) / "config.json").is_file():
+            raise CheckpointError(f"No backbone in {folder}: expected a config.json of transformers.")
+        try:
+            config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+        except (ValueError, OSError, KeyError) as error:
+            raise CheckpointError(f"{Path(folder) / 'config.json'} cannot be read: {str(error).splitlines()[0]}") from error
+        if vocab_size is not None:
+            config.get_text_config().vocab_size = vocab_size
+        prove(config)
+        with torch.device(device):
+            return cls(AutoModelForCausalLM.from_config(config, dtype=torch.float32), gradient_checkpointing)
+
+    def save_config(self, folder: str | Path, **changes: Any) -> None:
+        """Write config.json without weights, readable by `from_folder` and by transformers.
+
+        Args:
+            changes: settings that differ in what is written (vocab_size, token ids).
+        """
+        config = deepcopy(self.config)
+        config.update({"architectures": [type(self.model).__name__], **changes})
+        config.save_pretrained(str(folder))
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config and safetensors as transformers does, readable by `from_pretrained` of either side."""
         self.model.save_pretrained(str(folder))
@@ -136,9 +178,11 @@ class CausalLM(nn.Module):
     @property
     def embedding_scale(self) -> float:
         """Factor on embedding rows (Gemma: the root of the width). Rows of other tables must be multiplied by it as well."""
-        scale = getattr(self.model.get_input_embeddings(), "embed_scale", 1.0)
+        table = self.model.get_input_embeddings()
+        # the number, where there is one besides the buffer, which has no value on the meta device
+        scale = getattr(table, "scalar_embed_scale", getattr(table, "embed_scale", 1.0))
         # in bf16 Gemma rounds its factor (55.4 to 55.5 for 7B), and so must whoever scales rows alike
-        return float(torch.as_tensor(scale).to(self.text_table.dtype))
+        return float(torch.as_tensor(scale, device="cpu").to(self.text_table.dtype))
 
     @property
     def logit_softcap(self) -> float | None:

@@ -5,8 +5,10 @@ a word that it never saw is an error with the nearest words, never a silent unkn
 images and the offsets of segments belong to plait.sequence.vocabulary.
 """
 
+import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from plait.errors import CheckpointError, VocabularyError
 
-FILE = "tokenizer.json"
+FILE, SETTINGS = "tokenizer.json", "plait.json"
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 OPENING = "([{"
 JOINING = "-'’/_"
@@ -147,16 +149,20 @@ class PretrainedTokenizer:
     Args:
         name_or_folder: name on the Hub or a local folder.
         bos: token that begins a document, for tokenizers without one of their own (Qwen).
+        markers: name of a further marker -> the token that the tokenizer already has for it (Liquid: {"begin_image": "<boi>", ...}).
         options: handed to transformers (revision, gguf_file, ...).
 
     Raises:
-        VocabularyError: the tokenizer has no begin or end token, or `bos` is not one of its tokens.
+        VocabularyError: the tokenizer has no begin or end token, or `bos` or a marker is not one of its tokens.
     """
 
-    def __init__(self, name_or_folder: str | Path, bos: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, name_or_folder: str | Path, bos: str | None = None, markers: Mapping[str, str] | None = None, **options: Any
+    ) -> None:
         from transformers import AutoTokenizer
 
         self._tokenizer = AutoTokenizer.from_pretrained(str(name_or_folder), **options)
+        self._settings = {"bos": bos, "markers": dict(markers or {})}
         self.size = len(self._tokenizer)
         self.bos_id = self._id_of("bos", bos or self._tokenizer.bos_token)
         self.eos_id = self._id_of("eos", self._tokenizer.eos_token)
@@ -164,6 +170,24 @@ class PretrainedTokenizer:
         pad = self._tokenizer.pad_token_id
         self.pad_id = self.eos_id if pad is None else pad
         self.markers = {"pad": self.pad_id, "begin_document": self.bos_id, "end_document": self.eos_id}
+        self.markers |= {name: self._id_of(name, token) for name, token in self._settings["markers"].items()}
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "PretrainedTokenizer":
+        """Read what `save` wrote; no code of the folder is run.
+
+        Raises:
+            CheckpointError: there is no such tokenizer, or its files are damaged.
+        """
+        path = Path(folder) / SETTINGS
+        if not path.is_file():
+            raise CheckpointError(f"No saved tokenizer in {folder}: expected {SETTINGS}, which PretrainedTokenizer.save wrote.")
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+            bos, markers = settings["bos"], settings["markers"]
+            return cls(folder, bos, markers, trust_remote_code=False, local_files_only=True)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise CheckpointError(f"The tokenizer in {folder} cannot be read: {error!r}.") from error
 
     def encode(self, text: str) -> list[int]:
         """Ids without bos and eos."""
@@ -180,9 +204,18 @@ class PretrainedTokenizer:
             raise VocabularyError(f"Id {outside[0]} is not a text id: the tokenizer has ids 0 to {self.size - 1}.")
         return self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
-    def save(self, folder: str | Path) -> None:
-        """Write the tokenizer's files into the folder."""
-        self._tokenizer.save_pretrained(str(folder))
+    def save(self, folder: str | Path, chat_template: str | None = None) -> None:
+        """Write the tokenizer's files into the folder, and what plait was told about it.
+
+        Args:
+            chat_template: a Jinja template for `apply_chat_template` of transformers, in place of the tokenizer's own.
+        """
+        tokenizer = self._tokenizer
+        if chat_template is not None:
+            tokenizer = deepcopy(tokenizer)
+            tokenizer.chat_template = chat_template
+        tokenizer.save_pretrained(str(folder))
+        (Path(folder) / SETTINGS).write_text(json.dumps(self._settings), encoding="utf-8")
 
     def _id_of(self, role: str, token: str | None) -> int:
         index = self._tokenizer.get_vocab().get(token) if token else None
@@ -190,7 +223,7 @@ class PretrainedTokenizer:
             found = "none" if token is None else f"{token!r}, which it does not contain"
             raise VocabularyError(
                 f"The tokenizer {self._tokenizer.name_or_path!r} needs a {role} token but has {found}: "
-                "name one of its tokens (bos=...), for Qwen '<|endoftext|>'."
+                "name one of its tokens (bos=..., markers={...}), for Qwen bos='<|endoftext|>'."
             )
         return index
 

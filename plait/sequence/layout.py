@@ -10,6 +10,7 @@ Knows ids through the vocabulary only and never shifts them: a loss flag sits on
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -18,11 +19,11 @@ from plait.errors import LayoutError, VocabularyError
 from plait.protocols import TextTokenizer
 from plait.sequence.vocabulary import Vocabulary
 
-UNCONDITIONAL, BEGIN_IMAGE, END_IMAGE = "<unconditional>", "<boi>", "<eoi>"
-"""How markers are written in the text of a document (Liquid: specs section 4). Those of images belong to prompts only: a begin marker
-in a text is no image, and such a document cannot be read back."""
-LITERALS = {UNCONDITIONAL: "unconditional", BEGIN_IMAGE: "begin_image", END_IMAGE: "end_image"}
-SPLIT_LITERALS = re.compile(f"({'|'.join(LITERALS)})")
+UNCONDITIONAL, BEGIN_IMAGE, END_IMAGE, END = "<unconditional>", "<boi>", "<eoi>", "<eos>"
+"""How markers are written in the text of a document, whatever the text tokenizer calls them (Liquid: specs section 4). An end inside a
+document stands after every answer of a released dialogue. Those of images belong to prompts only: a begin marker in a text is no
+image, and such a document cannot be read back."""
+WRITTEN = {UNCONDITIONAL: "unconditional", BEGIN_IMAGE: "begin_image", END_IMAGE: "end_image", END: "end_document"}
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,13 @@ class DocumentLayout:
         self._text_ids: dict[str, np.ndarray] = {}
 
     def encode_text(self, text: str) -> np.ndarray:
-        """Ids of one text span; the strings of `LITERALS` are those markers (cached: captions and instructions repeat)."""
+        """Ids of one text span; the strings of `WRITTEN` are those markers (cached: captions and instructions repeat)."""
         ids = self._text_ids.get(text)
         if ids is None:
             joined: list[int] = []
-            for part in SPLIT_LITERALS.split(text):
-                if part in LITERALS:
-                    joined.append(self.vocabulary.specials[LITERALS[part]])
+            for part in re.split(f"({'|'.join(WRITTEN)})", text):
+                if part in WRITTEN:
+                    joined.append(self.vocabulary.specials[WRITTEN[part]])
                 elif part:
                     joined += self.text.encode(part)
             ids = np.asarray(joined, dtype=np.int64)
@@ -199,11 +200,20 @@ class DocumentLayout:
             raise LayoutError(f"{where}: the loss flag of its end marker differs from that of its last span.")
         return Document(tuple(spans), id=tokens.document_id, ends=ends)
 
+    @cached_property
+    def _foreign(self) -> dict[int, str]:
+        """Ids of written markers that the tokenizer itself would write in another way or not at all; the others are left to it."""
+        specials, stop = self.vocabulary.specials, self.vocabulary.segments[0].stop
+        ids = {specials[name]: literal for literal, name in WRITTEN.items()}
+        return {id: literal for id, literal in ids.items() if id >= stop or self.text.decode([id]) != literal}
+
     def _decode_text(self, ids: np.ndarray) -> str:
-        cuts = np.flatnonzero(ids == self.vocabulary.specials["unconditional"])
-        parts = [self.text.decode(part.tolist()) for part in np.split(ids, cuts)[:1]]
-        for part in np.split(ids, cuts)[1:]:
-            parts += [UNCONDITIONAL, self.text.decode(part[1:].tolist())]
+        parts: list[str] = []
+        for run in np.split(ids, np.flatnonzero(np.isin(ids, list(self._foreign)))):
+            if len(run) and run[0] in self._foreign:
+                parts.append(self._foreign[run[0]])
+                run = run[1:]
+            parts.append(self.text.decode(run.tolist()))
         return " ".join(part for part in parts if part)
 
     def _decode_image(self, tokens: Tokens, position: int, stop: int, index: int) -> tuple[ImageSpan, int]:

@@ -12,7 +12,7 @@ Deviation, optional: `code_rows="factorised"` (see plait.heads.rows); the publis
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -23,6 +23,7 @@ from plait.heads.rows import DenseRows, FactorisedRows, TextRows
 from plait.heads.shared import SharedHead
 from plait.protocols import TextTokenizer, VisionTokenizer
 from plait.sequence.builder import SequenceBuilder
+from plait.sequence.chat import ChatWording, Message, jinja_template, read_chat, write_chat
 from plait.sequence.layout import BEGIN_IMAGE, END_IMAGE, UNCONDITIONAL, DocumentLayout
 from plait.sequence.vocabulary import Vocabulary
 from plait.systems.unified import UnifiedModel
@@ -43,6 +44,7 @@ DRAWING_INSTRUCTIONS = (
 CAPTION = "The caption of this image is:"
 USER, MODEL, END_TURN = "<start_of_turn>user\n", "<start_of_turn>model\n", "<end_of_turn>"
 """The chat wording of Gemma; white space counts for released tokenizers, a word tokenizer leaves it out."""
+CHAT = ChatWording(USER, MODEL, f"{END_TURN}\n")
 
 
 class LiquidTemplate:
@@ -156,6 +158,19 @@ class LiquidTemplate:
     def story_prompt(self, spans: Sequence[TextSpan | ImageSpan]) -> Document:
         """The beginning of a story; holes where pictures are to be drawn."""
         return Document(tuple(_codes(s) if isinstance(s, ImageSpan) else s for s in spans), ends=False)
+
+    def chat(self, messages: Sequence[Message], id: str = "") -> Document:
+        """Messages with content blocks -> a dialogue (f), or a prompt where the last word is the user's (`plait.sequence.chat`)."""
+        return write_chat(messages, CHAT, id)
+
+    def messages(self, document: Document) -> list[dict[str, Any]]:
+        """The messages of a dialogue, generated or not: the inverse of `chat`."""
+        return read_chat(document, CHAT)
+
+    def chat_template(self) -> str:
+        """The wording of `chat` for `apply_chat_template` of transformers; a picture is `<boi><image><eoi>`, as the released code
+        writes it before it puts codes in the place of `<image>`."""
+        return jinja_template(CHAT, "<boi><image><eoi>")
 
     def answer(self, text: str) -> str:
         """Generated text without the wording of the template."""

@@ -9,7 +9,7 @@ from transformers import GPT2Config, LlamaConfig
 
 from plait.backbones.causal_lm import CausalLM
 from plait.backbones.configuration import build_config
-from plait.errors import LayoutError, RecipeError
+from plait.errors import CheckpointError, LayoutError, RecipeError
 from plait.protocols import Layout
 
 LENGTHS = [7, 2, 5, 7, 1]
@@ -180,6 +180,27 @@ def test_from_pretrained_round_trip(backbone, new_layout, tmp_path) -> None:
     ids = packed_ids(layout)
     assert loaded.is_tied == backbone.is_tied
     assert torch.equal(loaded(loaded.embed_text(ids), layout), backbone(backbone.embed_text(ids), layout))
+
+
+def test_a_folder_gives_the_architecture_without_weights(backbone, tmp_path) -> None:
+    backbone.save_config(tmp_path, bos_token_id=7)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    again = CausalLM.from_folder(tmp_path)
+    again.model.load_state_dict(backbone.model.state_dict())
+    assert (again.is_tied, again.embedding_scale, again.config.bos_token_id) == (backbone.is_tied, backbone.embedding_scale, 7)
+    assert backbone.config.bos_token_id is None
+    small = CausalLM.from_folder(tmp_path, vocab_size=9, device="meta")
+    assert (small.text_rows, small.text_table.device.type, small.is_tied) == (9, "meta", backbone.is_tied)
+    assert small.embedding_scale == backbone.embedding_scale
+
+
+def test_a_folder_without_a_readable_config_is_refused(tmp_path) -> None:
+    with pytest.raises(CheckpointError, match=r"No backbone in .*expected a config\.json"):
+        CausalLM.from_folder(tmp_path)
+    for content in ("no", '{"model_type": "unheard_of"}', '{"auto_map": {"AutoConfig": "evil.Config"}}'):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(CheckpointError, match=r"config\.json cannot be read"):
+            CausalLM.from_folder(tmp_path)
 
 
 def test_config_class_is_an_architecture(new_layout) -> None:

@@ -115,3 +115,32 @@ def test_pretrained_tokenizer_without_bos(released) -> None:
     with pytest.raises(VocabularyError, match="does not contain"):
         PretrainedTokenizer(folder, bos="<|im_start|>")
     assert PretrainedTokenizer(folder, bos="</s>").bos_id == 1
+
+
+def test_markers_that_the_tokenizer_already_has(released, tmp_path) -> None:
+    folder = released("marked", bos_token="<s>", eos_token="</s>", additional_special_tokens=["<boi>", "<eoi>"])
+    names = {"begin_image": "<boi>", "end_image": "<eoi>"}
+    tokenizer = PretrainedTokenizer(folder, markers=names)
+    assert (tokenizer.markers["begin_image"], tokenizer.markers["end_image"]) == (258, 259)
+    assert tokenizer.encode("<boi>") == [258]
+    assert "begin_image" not in PretrainedTokenizer(folder).markers
+    with pytest.raises(VocabularyError, match="needs a unconditional token but has '<none>', which it does not contain"):
+        PretrainedTokenizer(folder, markers={"unconditional": "<none>"})
+
+
+def test_a_saved_tokenizer_remembers_what_it_was_told(released, tmp_path) -> None:
+    folder = released("headless", eos_token="</s>", additional_special_tokens=["<boi>"])
+    tokenizer = PretrainedTokenizer(folder, bos="<s>", markers={"begin_image": "<boi>"})
+    tokenizer.save(tmp_path / "saved", chat_template="{{ messages[0]['content'] }}")
+    loaded = PretrainedTokenizer.load(tmp_path / "saved")
+    assert (loaded.size, loaded.bos_id, loaded.eos_id, loaded.pad_id) == (tokenizer.size, 0, 1, tokenizer.pad_id)
+    assert loaded.markers == tokenizer.markers
+    assert loaded.encode("a <boi> star") == tokenizer.encode("a <boi> star")
+    assert (tmp_path / "saved" / "chat_template.jinja").read_text() == "{{ messages[0]['content'] }}"
+    tokenizer.save(tmp_path / "plain")
+    assert not (tmp_path / "plain" / "chat_template.jinja").exists()
+    with pytest.raises(CheckpointError, match=r"No saved tokenizer in .*expected plait\.json"):
+        PretrainedTokenizer.load(folder)
+    (tmp_path / "plain" / "tokenizer.json").write_text("no")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        PretrainedTokenizer.load(tmp_path / "plain")

@@ -1,0 +1,85 @@
+"""The jobs of `plait-convert` and `plait-export`: a release becomes a saved model, and a run a saved model or a release."""
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors.torch import save_file
+
+from lightning_modules.launch import read_config
+from lightning_modules.pretrained import save_pretrained, save_text_tokenizer, write_folder
+from plait.adapters.liquid import to_released, to_unified
+from plait.adapters.shards import read_shards, write_shards
+from plait.adapters.vqgan import read_vqgan
+from plait.atomic import replace_folder
+from plait.checkpoints import assign_weights, check_weights
+from plait.errors import RecipeError
+
+log = logging.getLogger(__name__)
+VISION = "vision_tokenizer.safetensors"
+
+
+def convert(*, release: Path, vqgan: str, model: Any, target: str, folder: str) -> str:
+    """Write a released Liquid as a saved model.
+
+    Args:
+        release: folder with config, tokenizer and weights in shards.
+        vqgan: the file of its vision tokenizer (see `plait.adapters.vqgan`).
+        model: built by the recipe of this job; its backbone lies on the meta device, as only its names and shapes are needed.
+        target: the folder to write.
+        folder: of this job; the recipe is read there.
+
+    Raises:
+        CheckpointError: weights of the release are missing, unexpected or of another shape.
+    """
+    segments = model.builder.vocabulary.segments
+    weights = to_unified(read_shards(release), [segment.size for segment in segments], model.backbone.is_tied)
+    check_weights(model, weights, str(release))
+    assign_weights(model.vision_tokenizer, read_vqgan(vqgan), vqgan)
+    write_folder(target, model, read_config(folder), weights, parents=[{"part": "release", "identity": str(release)}])
+    _log_summary(model, target)
+    log.info("go on from it: backbone=saved base.model=%s base.vision_tokenizer=%s/vision_tokenizer", target, target)
+    log.info("draw with it: plait-generate run=%s prompt='...'", target)
+    return target
+
+
+def export(*, run: str, model: Any, target: str, layout: Literal["plait", "released"] = "plait") -> str:
+    """Write the model of a finished run for use elsewhere.
+
+    Args:
+        run: its folder.
+        model: the model of the run.
+        target: the folder to write; an older one is replaced as a whole.
+        layout: a saved model (lightning_modules/pretrained.py), or plain transformers files as Liquid was released.
+
+    Raises:
+        CheckpointError: the released layout has no place for a part of the model.
+        RecipeError: an unknown layout.
+    """
+    if layout == "plait":
+        save_pretrained(run, target, model)
+    elif layout == "released":
+        write_release(model, target)
+    else:
+        raise RecipeError(f"layout={layout}: expected plait or released.")
+    _log_summary(model, target)
+    return target
+
+
+def write_release(model: Any, target: str | Path) -> None:
+    """Write a model as Liquid was released: config, tokenizer and shards of transformers, with the ids of the vocabulary, and beside
+    them the weights of the vision tokenizer."""
+    weights, vocabulary = to_released(model.state_dict()), model.builder.vocabulary
+    roles = {"pad": "pad_token_id", "begin_document": "bos_token_id", "end_document": "eos_token_id"}
+    with replace_folder(target) as beside:
+        write_shards(beside, weights)
+        ids = {name: vocabulary.specials[role] for role, name in roles.items()}
+        model.backbone.save_config(beside, vocab_size=vocabulary.size, **ids)
+        save_text_tokenizer(model, beside)
+        save_file({name: value.contiguous() for name, value in model.vision_tokenizer.state_dict().items()}, beside / VISION)
+
+
+def _log_summary(model: Any, target: str) -> None:
+    rows = ", ".join(f"{segment.size:,} {segment.name}" for segment in model.builder.vocabulary.segments)
+    language, vision = (sum(p.numel() for p in part.parameters()) for part in (model, model.vision_tokenizer))
+    log.info("%s: %s parameters (rows: %s), and %s of the vision tokenizer", target, f"{language:,}", rows, f"{vision:,}")

@@ -1,0 +1,116 @@
+"""A model as one folder that stands by itself, and the model back from it: `from_pretrained("outputs/mine")`.
+
+    manifest.json, model.safetensors   a checkpoint (plait.checkpoints), so the folder is a base for further training as well;
+                                       the recipe is in the manifest (lightning_modules/recipes.py)
+    backbone/config.json               architecture of the language model, without weights
+    text_tokenizer/                    its files, with the chat template where it is one of transformers
+    vision_tokenizer/                  a checkpoint of its own
+
+Safetensors and JSON, besides the chat template. It knows no system.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from lightning_modules.instantiate import Assembly
+from lightning_modules.launch import adopt_run, last_checkpoint, load_bases
+from lightning_modules.recipes import RECIPE, check_recipe, make_recipe, read_recipe
+from plait.adapters.hub import fetch
+from plait.atomic import replace_folder
+from plait.backbones.text import PretrainedTokenizer
+from plait.checkpoints import load_weights, read_manifest, save_checkpoint
+from plait.errors import RecipeError
+
+
+def from_pretrained(source: str | Path, revision: str | None = None) -> nn.Module:
+    """The model of a folder that `save_pretrained` wrote, or of a repository of the Hub that holds one; in evaluation mode.
+
+    Args:
+        source: folder, or `owner/name` on the Hub.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        CheckpointError: there is no saved model, or its files are damaged or do not belong together.
+        RecipeError: the recipe names what a saved model may not name.
+    """
+    folder = fetch(source, revision)
+    assembly = Assembly(read_recipe(folder))
+    with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are overwritten: nobody's random numbers move
+        model = assembly.build("model")
+        load_weights(assembly.build("vision_tokenizer"), folder / "vision_tokenizer")
+    load_weights(model, folder)
+    return model.eval()
+
+
+def save_pretrained(run: str | Path, target: str | Path, model: nn.Module | None = None) -> Path:
+    """Write the model of a finished run as a folder that stands by itself.
+
+    Args:
+        run: folder of the run.
+        target: where the model goes; an older one there is replaced as a whole.
+        model: the model of the run, where it is built already.
+
+    Returns:
+        The target.
+
+    Raises:
+        RecipeError: there is no finished run, or its model is made of what a saved model may not name.
+    """
+    config = OmegaConf.create({"run": str(run)})
+    adopt_run(config)
+    if model is None:
+        assembly = Assembly(config)
+        load_bases(config, assembly)
+        model = assembly.build("model")
+    checkpoint = read_manifest(last_checkpoint(run))
+    parents = [{"part": "model", "identity": checkpoint.identity}]
+    return write_folder(target, model, config, parents=parents, step=checkpoint.step)
+
+
+def write_folder(
+    target: str | Path, model: nn.Module, config: DictConfig, weights: Mapping[str, Tensor] | None = None, **facts: Any
+) -> Path:
+    """Write a model and the nodes of a config that built it.
+
+    Args:
+        weights: its state dict; None takes it from the model (which may lie on the meta device if it is given).
+        facts: fields of the manifest (parents, step).
+
+    Raises:
+        RecipeError: it is no unified model, or a part of it cannot be read back from a folder.
+    """
+    if not hasattr(model, "builder"):
+        raise RecipeError(
+            f"A {type(model).__name__} is no unified model, which reads and writes documents: only such a model is saved as a whole. "
+            "The run of a vision tokenizer serves as it is: base.vision_tokenizer=<run folder>."
+        )
+    text, vision = model.builder.layout.text, model.vision_tokenizer
+    recipe = make_recipe(config, {"backbone": (model.backbone, "from_folder"), "text_tokenizer": (text, "load")})
+    check_recipe(recipe, str(target))
+    with replace_folder(target) as beside:
+        name = f"{type(model).__module__}.{type(model).__qualname__}"
+        weights = model.state_dict() if weights is None else weights
+        save_checkpoint(beside, weights, model=name, config={RECIPE: recipe}, **facts)
+        model.backbone.save_config(beside / "backbone")
+        save_text_tokenizer(model, beside / "text_tokenizer")
+        save_checkpoint(beside / "vision_tokenizer", vision)
+    return Path(target)
+
+
+def save_text_tokenizer(model: nn.Module, folder: Path) -> None:
+    """Write the text tokenizer of a model; one of transformers gets the wording of the model as its chat template."""
+    text, template = model.builder.layout.text, model.template
+    if isinstance(text, PretrainedTokenizer) and hasattr(template, "chat_template"):
+        text.save(folder, template.chat_template())
+    else:
+        text.save(folder)
+
+
+def load_text_tokenizer(folder: str | Path) -> Any:
+    """The text tokenizer of a saved model, for recipes that go on from it (conf/backbone/saved.yaml)."""
+    return Assembly(read_recipe(folder)).build("text_tokenizer")

@@ -1,0 +1,110 @@
+"""The recipe of a saved model: the nodes of a config that build it, with files in the place of what came from training data.
+
+A recipe from somewhere else is data that asks for code to be run. It may name classes of models and readers of a folder, and nothing
+that writes, fetches or reads the environment; that is checked by name, before anything is imported. It knows no system.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lightning_modules.instantiate import extra_roots, iterate_targets
+from plait.checkpoints import MANIFEST, read_manifest
+from plait.errors import CheckpointError, RecipeError
+
+RECIPE = "recipe"
+SAVED_TARGET = re.compile(
+    r"plait\.(systems\.\w+\.(build|[A-Z]\w*)|(tokenizers|vision|heads|decoders)\.\w+\.[A-Z]\w*"
+    r"|backbones\.\w+\.[A-Z]\w*\.(from_folder|load))"
+)
+"""What a saved recipe may name, besides the packages of PLAIT_IMPORT_ROOTS: builders, parts, and readers of a folder."""
+PLAIN_REFERENCE = re.compile(r"\$\{[A-Za-z_]\w*(\.\w+)*\}")
+MENTION = re.compile(r"[{:]([A-Za-z_]\w*)")
+"""The first word of a reference: of ${model}, ${paths.folder}, ${part_of:model.builder}, ${budget.${job_type}.max_steps}."""
+
+
+def is_saved_model(folder: str | Path) -> bool:
+    """Whether a folder holds a checkpoint with a recipe."""
+    return (Path(folder) / MANIFEST).is_file() and RECIPE in read_manifest(folder).config
+
+
+def read_recipe(folder: str | Path) -> DictConfig:
+    """The recipe of a saved model, checked, with `folder` and the bases of its parts filled in.
+
+    Raises:
+        CheckpointError: the folder holds no saved model.
+        RecipeError: see `check_recipe`.
+    """
+    manifest = read_manifest(folder)
+    recipe = manifest.config.get(RECIPE)
+    if not isinstance(recipe, dict) or not {"model", "text_tokenizer", "vision_tokenizer"} <= recipe.keys():
+        raise CheckpointError(
+            f"{folder} is a checkpoint of {manifest.model or 'a model'} and no saved model: it has no recipe. Expected a folder "
+            "written by save_pretrained. Next: plait-export run=<its run folder> target=<folder>."
+        )
+    check_recipe(recipe, str(folder))
+    base = {"vision_tokenizer": str(Path(folder) / "vision_tokenizer"), "model": str(folder)}
+    return OmegaConf.create({**recipe, "folder": str(folder), "base": base})
+
+
+def check_recipe(recipe: Mapping[str, Any], origin: str) -> None:
+    """Refuse a recipe that names more than a model, without importing anything.
+
+    Raises:
+        RecipeError: a target or a reference that a saved model may not have.
+    """
+    for path, target in iterate_targets(recipe):
+        is_mine = any(str(target).startswith(f"{root}.") for root in extra_roots())
+        if not is_mine and not SAVED_TARGET.fullmatch(str(target)):
+            raise RecipeError(
+                f"{origin}: {path} of the recipe has the _target_ {target!r}, which a saved model may not name. Expected a builder of "
+                "plait.systems or a part of plait. Next: for a package of your own set PLAIT_IMPORT_ROOTS=<its name>."
+            )
+    for text in _iterate_strings(recipe):
+        if "${" in PLAIN_REFERENCE.sub("", text):
+            raise RecipeError(f"{origin}: the recipe holds {text!r}. Expected references to its own nodes only.")
+
+
+def make_recipe(config: DictConfig, files: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
+    """The nodes that `model` refers to, with those replaced that are read from files: node -> (its object, how it is read)."""
+    nodes = OmegaConf.to_container(config, resolve=False)
+    for name, (part, reader) in files.items():
+        kind = type(part)
+        if not hasattr(kind, reader):
+            raise RecipeError(
+                f"A {kind.__name__} cannot be read back from a folder: it has no {reader!r} for the {name} of the recipe."
+            )
+        nodes[name] = {"_target_": f"{kind.__module__}.{kind.__qualname__}.{reader}", "folder": f"${{folder}}/{name}"}
+    names = collect_nodes(nodes, ["model"]) - {"folder"}
+    missing = sorted({"model", "vision_tokenizer", *files} - names)
+    if missing:
+        raise RecipeError(
+            f"The model of this recipe does not refer to the node {missing[0]!r}, so it could not be replaced by a file. Expected the "
+            f"nodes model, vision_tokenizer, {', '.join(files)}."
+        )
+    return {name: nodes[name] for name in sorted(names)}
+
+
+def collect_nodes(raw: Mapping[str, Any], start: Sequence[str], leave_out: Sequence[str] = ()) -> set[str]:
+    """The top nodes of an unresolved config that some of them refer to, directly or through others."""
+    names, found = set(), {name for name in start if name in raw}.difference(leave_out)
+    while found:
+        names |= found
+        mentioned = MENTION.findall(json.dumps([raw[name] for name in found]))
+        found = {name for name in mentioned if name in raw}.difference(names, leave_out)
+    return names
+
+
+def _iterate_strings(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from (str(key), *_iterate_strings(value))
+    elif isinstance(node, list):
+        for value in node:
+            yield from _iterate_strings(value)
+    elif isinstance(node, str):
+        yield node
