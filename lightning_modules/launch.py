@@ -18,12 +18,15 @@ from typing import Any
 import lightning
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from lightning_modules.checkpoint_io import FolderCheckpointIO
 from lightning_modules.instantiate import Assembly
 from plait.checkpoints import load_weights, read_manifest
-from plait.errors import CheckpointError, PlaitError, RecipeError
+from plait.errors import CheckpointError, RecipeError
 
 JOB_FILE, CONFIG_FILE = "job.json", "config.yaml"
 UNHASHED = ("paths", "budget", "logger", "callbacks", "checkpoint", "group", "name", "tags", "config", "parents", "overrides")
@@ -34,20 +37,23 @@ log = logging.getLogger(__name__)
 
 
 def run_command(config: DictConfig) -> Any:
-    """What every console command does: launch, and say in one line what was wrong where plait itself says so.
+    """What every console command does.
 
     Returns:
         The metric named by `optimized_metric`, for hyperparameter searches; otherwise nothing.
+
+    Raises:
+        RecipeError: a value is missing in the config or refers to one that is not there.
     """
     # Lightning advertises there; what a person needs to know comes from the ledger and the log of the job
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     try:
         result = launch(config)
-    except PlaitError as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        log.error("%s", "\n".join([str(error), *getattr(error, "__notes__", ())]))
-        raise SystemExit(2) from error
+    except OmegaConfBaseException as error:
+        raise RecipeError(
+            f"{error.full_key or 'the config'}: {str(error).splitlines()[0]}. Expected a value in the config. "
+            "Next: set it on the command line or in the experiment; `--cfg job` prints what is there."
+        ) from error
     metric = config.get("optimized_metric")
     return result[metric] if metric else None
 
@@ -67,6 +73,8 @@ def launch(config: DictConfig, **facts: Any) -> Any:
         raise RecipeError("No recipe chosen. Expected experiment=<system>/<name> or curriculum=<name>; `--help` lists them.")
     folder = settle_folder(config)
     assembly = Assembly(config)
+    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
+        raise RecipeError(f"seed is {config.seed!r}, expected a whole number from 0 to {2**32 - 1}. Next: set seed=<number>.")
     started = time.time()
     record = {**facts, "id": uuid.uuid4().hex[:12], "config_hash": config_hash(config), "started": started, "pid": os.getpid()}
     write_job(folder, {**record, "state": "running"})
@@ -112,12 +120,18 @@ def fit(
     """
     path = str(last_checkpoint(folder)) if checkpoint == "last" else checkpoint
     lineage = [{"part": part, "identity": identity} for part, identity in (parents or {}).items()]
-    engine = trainer(
-        callbacks=list(callbacks.values()),
-        logger=list(loggers.values()),
-        plugins=[FolderCheckpointIO(config=config, parents=lineage)],
-        default_root_dir=folder,
-    )
+    try:
+        engine = trainer(
+            callbacks=list(callbacks.values()),
+            logger=list(loggers.values()),
+            plugins=[FolderCheckpointIO(config=config, parents=lineage)],
+            default_root_dir=folder,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise RecipeError(
+            f"Lightning refuses the trainer: {error} Expected settings that this machine can serve. "
+            "Next: choose another trainer=<cpu, gpu or ddp>, or change trainer.<setting>."
+        ) from error
     exit_code = 1
     try:
         engine.fit(stage, datamodule=data, ckpt_path=path)
@@ -145,7 +159,8 @@ def last_checkpoint(run: str | Path) -> Path:
         if (candidate / "manifest.json").is_file():
             return candidate
     raise CheckpointError(
-        f"{run} holds no checkpoint: expected {run / 'manifest.json'} or {run / 'checkpoints' / 'last.ckpt'}."
+        f"{run} holds no checkpoint: expected {run / 'manifest.json'} or {run / 'checkpoints' / 'last.ckpt'}. "
+        "Next: check the path, or start without one."
     )
 
 
@@ -170,7 +185,10 @@ def load_bases(config: DictConfig, assembly: Assembly) -> dict[str, str]:
             checkpoint = last_checkpoint(where)
             manifest = read_manifest(checkpoint)
             if not manifest.is_complete:
-                raise RecipeError(f"base.{part}={where} is of a run that has not finished (step {manifest.step}). {command}")
+                raise RecipeError(
+                    f"base.{part}={where} is of a run that has not finished (step {manifest.step}), expected a finished one. "
+                    f"{command or 'Next: go on with that run (checkpoint=last).'}"
+                )
             load_weights(assembly.build(part), checkpoint)
         except CheckpointError as error:
             raise RecipeError(f"base.{part}={where}: {error} {command}") from error
@@ -191,10 +209,13 @@ def adopt_run(config: DictConfig) -> None:
         raise RecipeError("Which model? Expected run=<folder of a finished run>, for example run=outputs/demo/instruction.")
     record = read_job(config.run)
     if record is None or not (Path(config.run) / CONFIG_FILE).is_file():
-        raise RecipeError(f"run={config.run} is no run folder: expected {CONFIG_FILE} and {JOB_FILE} in it.")
+        raise RecipeError(
+            f"run={config.run} is no run folder: expected {CONFIG_FILE} and {JOB_FILE} in it. Next: check the path, or train "
+            "one (plait-train --help)."
+        )
     if record["state"] != "finished":
         raise RecipeError(f"run={config.run} is {record['state']}, expected a finished run. Next: go on with it, or wait.")
-    stored = OmegaConf.load(Path(config.run) / CONFIG_FILE)
+    stored = _load_config(Path(config.run) / CONFIG_FILE)
     if "model" not in stored:
         inside = ", ".join(path.parent.name for path in sorted(Path(config.run).glob(f"*/{JOB_FILE}"))) or "nothing"
         raise RecipeError(f"run={config.run} holds no model. Expected the folder of a training run; inside are: {inside}.")
@@ -203,6 +224,16 @@ def adopt_run(config: DictConfig) -> None:
             if key not in config:
                 config[key] = stored._get_node(key)
         config.base = {**stored.base, "model": config.run}
+
+
+def _load_config(path: Path) -> DictConfig:
+    try:
+        stored = OmegaConf.load(path)
+    except (ValueError, OSError, YAMLError, OmegaConfBaseException) as error:
+        raise CheckpointError(_damaged(path, str(error).replace("\n", " "))) from error
+    if not isinstance(stored, DictConfig) or "base" not in stored:
+        raise CheckpointError(_damaged(path, "it has no node `base`"))
+    return stored
 
 
 def settle_folder(config: DictConfig) -> Path:
@@ -252,9 +283,23 @@ def _identity(base: str | None) -> str | None:
 
 
 def read_job(folder: str | Path) -> dict[str, Any] | None:
-    """How the job in this folder ended, or None where there was none."""
+    """How the job in this folder ended, or None where there was none.
+
+    Raises:
+        CheckpointError: the record is damaged.
+    """
     path = Path(folder) / JOB_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except ValueError as error:
+        raise CheckpointError(_damaged(path, error)) from error
+    if record is not None and not (isinstance(record, dict) and "state" in record):
+        raise CheckpointError(_damaged(path, "it is no record with a `state`"))
+    return record
+
+
+def _damaged(path: Path, finding: object) -> str:
+    return f"{path} is damaged: {finding}. Expected what a job of plait wrote. Next: move {path.parent} aside and run it again."
 
 
 @rank_zero_only

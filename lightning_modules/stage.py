@@ -52,7 +52,10 @@ class Stage(lightning.LightningModule):
     ) -> None:
         super().__init__()
         if max_steps < 1:
-            raise RecipeError(f"max_steps is {max_steps}: a stage trains at least one step, and its schedule needs the number.")
+            raise RecipeError(
+                f"max_steps is {max_steps}, expected at least 1: a stage trains, and its schedule needs the number. "
+                "Next: set trainer.max_steps."
+            )
         self.model = model
         self.max_steps = max_steps
         self.optimizer, self.schedule = optimizer, schedule
@@ -104,7 +107,14 @@ class Stage(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """One optimiser over the groups of the freeze plan, and the schedule by step."""
-        optimizer = scale_groups(self.optimizer(self.freeze_plan.parameter_groups(self.model)))
+        groups = self.freeze_plan.parameter_groups(self.model)
+        try:
+            optimizer = scale_groups(self.optimizer(groups))
+        except (ValueError, TypeError) as error:
+            raise RecipeError(
+                f"stage.optimizer refuses its settings: {error}. Expected rates, betas and decay within their ranges. "
+                "Next: change stage.optimizer.<setting>."
+            ) from error
         if self.schedule is None:
             return {"optimizer": optimizer}
         scheduler = self.schedule(optimizer, max_steps=self.max_steps)
@@ -174,7 +184,8 @@ class Stage(lightning.LightningModule):
         if strange:
             raise RecipeError(
                 f"The batch announces counts for {', '.join(counts) or 'nothing'}, but the model or term_weights speak of "
-                f"{', '.join(strange)}. Every term needs its count over the optimiser step in `batch.counts`."
+                f"{', '.join(strange)}. Expected a count over the optimiser step in `batch.counts` for every term. Next: take "
+                "the name out of term_weights (the node `objective`), or let the data count it."
             )
         if not any(counts.values()):
             raise RecipeError(

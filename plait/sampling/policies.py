@@ -55,7 +55,9 @@ class SamplingPolicy:
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.guidance < 0:
-            raise RecipeError(f"{self}: expected guidance >= 0, temperature >= 0, top_k >= 0 and 0 < top_p <= 1.")
+            raise RecipeError(
+                f"{self}: expected guidance >= 0, temperature >= 0, top_k >= 0 and 0 < top_p <= 1. Change what lies outside."
+            )
 
     def draw(
         self,
