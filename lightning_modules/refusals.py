@@ -57,7 +57,7 @@ def explain(error: HydraException) -> RecipeError:
         known = sorted({*_shipped(group), *(error.options or ())})
         return RecipeError(
             f"{group}={option}: there is no such option. Expected one of {', '.join(known) or 'none'}. "
-            f"Next: {_nearest(f'{group}=', option, known)}; a folder of your own joins with --config-dir."
+            f"Next: {_nearest(f'{group}=', option, known)} A folder of your own joins with --config-dir."
         )
     parent, key = (getattr(error.__cause__, name, None) for name in ("parent_node", "key"))
     if parent is not None and key is not None:
@@ -66,8 +66,8 @@ def explain(error: HydraException) -> RecipeError:
         known = sorted(map(str, parent))
         return RecipeError(
             f"{full_key}: the config has no such key. Expected one of {', '.join(known) or 'none'}"
-            f"{f' in {node[:-1]}' if node else ''}. Next: {_nearest(node, str(key), known)}; "
-            f"a key that is new on purpose is written +{full_key}=<value>."
+            f"{f' in {node[:-1]}' if node else ''}. Next: {_nearest(node, str(key), known)} "
+            f"A key that is new on purpose is written +{full_key}=<value>."
         )
     return RecipeError(
         f"The config does not compose: {_first_line(error)}. Expected groups and keys that it has. "
@@ -82,7 +82,7 @@ def _shipped(group: str) -> list[str]:
 
 def _nearest(start: str, name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"did you mean {start}{close[0]}?" if close else "choose among them"
+    return f"did you mean {start}{close[0]}?" if close else "choose among them."
 
 
 def _first_line(error: Exception) -> str:

@@ -219,8 +219,6 @@ def test_a_command_refuses(
     Case("resume-from-weights", "train", (*TOKENIZER, "checkpoint={given}/tokenizer"), "given/tokenizer", "weights only, expected",
          "Use it as a base"),
     Case("resume-from-nothing", "train", (*TOKENIZER, "checkpoint=last"), "holds no checkpoint", "expected .*last.ckpt", "start without"),
-    Case("cache-nowhere", "train", on_tiny("codes.folder={given}/none"), "No code cache at .*given/none", "is missing, expected",
-         "plait-encode"),
     Case("run-nowhere", "generate", ("run={given}/none", "prompt=a"), "run=.*given/none", "no run folder: expected config.yaml", "check"),
     Case("run-record-damaged", "generate", ("run={given}/run-of-bits", "prompt=a"), r"run-of-bits/job\.json", "Expected what a job",
          "move .* aside"),
