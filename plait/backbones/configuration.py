@@ -46,7 +46,7 @@ def build_config(architecture: str | type[PreTrainedConfig], **sizes: Any) -> Pr
     heads, key_heads = (getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads"))
     if heads and key_heads and heads % key_heads:
         raise RecipeError(
-            f"num_attention_heads is {heads}, expected a multiple of num_key_value_heads = {key_heads}. "
+            f"num_attention_heads = {heads} is not a multiple of num_key_value_heads = {key_heads}, which it has to be. "
             f"Set backbone.num_key_value_heads to a divisor of {heads}."
         )
     return config

@@ -163,7 +163,7 @@ def test_a_command_refuses(
     Case("backbone-layers-a-word", "train", on_tiny("backbone.num_hidden_layers=two"), "num_hidden_layers is 'two'",
          "expected a multiple of the 2 entries", "Change one"),
     Case("heads-do-not-divide", "train", on_tiny("backbone.num_attention_heads=4", "backbone.num_key_value_heads=3"),
-         "num_attention_heads is 4", "expected a multiple of num_key_value_heads = 3", "Set backbone.num_key_value_heads"),
+         "num_attention_heads = 4", "is not a multiple of num_key_value_heads = 3", "Set backbone.num_key_value_heads"),
     Case("backbone-not-there", "train", ("experiment=liquid/pretraining", *SMALL, "backbone=hub", "backbone.name_or_folder=no/x"), "no/x",
          "cannot read it.*Expected a name on the Hub", "Check the spelling"),
     Case("text-table-too-small", "train", on_tiny("backbone.vocab_size=40"), "text tokenizer", r"\d+ ids but .* has 40 rows",
