@@ -124,7 +124,8 @@ class DataModule(lightning.LightningDataModule):
         if found != expected:
             raise RecipeError(
                 f"The training data was built for {_spell(found)}, the Trainer runs with {_spell(expected)}: the counts "
-                "of targets per optimiser step would be wrong. Build the dataset with the numbers of the Trainer."
+                "of targets per optimiser step would be wrong. Build the dataset with the numbers of the Trainer "
+                "(batches.accumulate=${trainer.accumulate_grad_batches})."
             )
         if trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
             raise RecipeError("Ranks are served by batch number here: set Trainer(use_distributed_sampler=False).")

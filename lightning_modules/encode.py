@@ -6,8 +6,10 @@ import hydra
 from omegaconf import DictConfig
 
 import lightning_modules.instantiate  # noqa: F401 (teaches OmegaConf the references that configs use)
+from lightning_modules.refusals import command
 
 
+@command
 @hydra.main(version_base="1.3", config_path="pkg://plait.conf", config_name="encode")
 def main(config: DictConfig) -> Any:
     """The job of conf/encode.yaml."""

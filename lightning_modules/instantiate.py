@@ -18,9 +18,11 @@ import importlib
 import inspect
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from difflib import get_close_matches
 from functools import partial
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -115,6 +117,7 @@ class Assembly:
         target = locate(node["_target_"], path)
         positional = self._child(node, "_args_", f"{path}._args_") if "_args_" in node else ()
         is_partial = node.get("_partial_", False)
+        check_arguments(target, positional, values, path, is_partial)
         built = partial(target, *positional, **values) if is_partial else _call(target, positional, values, path)
         self.objects[path] = built
         return built
@@ -169,7 +172,9 @@ def locate(target: str, path: str = "config") -> Any:
     belongs = _under(owner, _own_roots()) if is_own else inspect.isclass(found) and owner.split(".")[0] == target.split(".")[0]
     if not callable(found) or inspect.ismodule(found) or not belongs:
         kind = "class, function or class method defined" if is_own else "class defined"
-        raise RecipeError(f"{path}: _target_ {target!r} is {found!r}, expected a {kind} in that package.")
+        raise RecipeError(
+            f"{path}: _target_ {target!r} is {found!r}, expected a {kind} in that package. Next: name where it is defined."
+        )
     return found
 
 
@@ -183,23 +188,67 @@ def _import(target: str, path: str) -> Any:
             if error.name and (name == error.name or name.startswith(f"{error.name}.")):
                 continue
             raise RecipeError(
-                f"{path}: _target_ {target!r} needs the package {error.name!r}, which is not installed."
+                f"{path}: _target_ {target!r} needs the package {error.name!r}, which is not installed. Next: install it."
             ) from error
         for word in words[length:]:
             if not hasattr(found, word):
                 where = found.__name__ if hasattr(found, "__name__") else name
-                raise RecipeError(f"{path}: _target_ {target!r}: {where} has no {word!r}.")
+                close = get_close_matches(word, dir(found), n=1)
+                hint = f"did you mean {where}.{close[0]}?" if close else f"look into {where} for its names."
+                raise RecipeError(
+                    f"{path}: _target_ {target!r}: {where} has no {word!r}. Expected something defined there. Next: {hint}"
+                )
             found = getattr(found, word)
         return found
-    raise RecipeError(f"{path}: _target_ {target!r}: there is no module {words[0]!r}.")
+    raise RecipeError(
+        f"{path}: _target_ {target!r}: there is no module {words[0]!r}. Expected an importable package. Next: install it, or "
+        "correct the name."
+    )
+
+
+def check_arguments(target: Any, positional: tuple[Any, ...], values: dict[str, Any], path: str, is_partial: bool) -> None:
+    """Compare the arguments of a node with the signature of its target: their names, and the kinds of plain values.
+
+    Raises:
+        RecipeError: a name is unknown or missing, or a plain value is of a kind that the parameter does not take.
+    """
+    signature = inspect.signature(target)
+    try:
+        (signature.bind_partial if is_partial else signature.bind)(*positional, **values)
+    except TypeError as error:
+        name = f"{target.__module__}.{target.__qualname__}"
+        raise RecipeError(
+            f"{path}: {name} {error}. Given: {', '.join(map(str, values)) or 'nothing'}. "
+            f"Expected some of {', '.join(signature.parameters)}. Next: change {path}.<key>."
+        ) from error
+    try:
+        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError):  # an annotation that exists for type checkers only
+        return
+    for name, value in values.items():
+        if name in hints and not _fits(value, hints[name]):
+            expected = hints[name].__name__ if isinstance(hints[name], type) else str(hints[name]).replace("typing.", "")
+            raise RecipeError(f"{path}.{name} is {value!r}, expected {expected}. Next: set {path}.{name}=<{expected}>.")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value may be what an annotation says; false only where that is certain."""
+    if not isinstance(value, bool | int | float | str | None):
+        return True
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, choice) for choice in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if isinstance(get_origin(hint), type) and issubclass(get_origin(hint), Collection):
+        return False
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint in (bool, int, str, NoneType):
+        return type(value) is hint
+    return True
 
 
 def _call(target: Any, positional: tuple[Any, ...], values: dict[str, Any], path: str) -> Any:
-    try:
-        inspect.signature(target).bind(*positional, **values)
-    except TypeError as error:
-        name = f"{target.__module__}.{target.__qualname__}"
-        raise RecipeError(f"{path}: {name} {error}. Given: {', '.join(map(str, values)) or 'nothing'}.") from error
     try:
         return target(*positional, **values)
     except PlaitError as error:

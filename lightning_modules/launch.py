@@ -17,7 +17,10 @@ import lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from lightning_modules.callbacks.same_job import SameJob
 from lightning_modules.checkpoint_io import FolderCheckpointIO
@@ -26,7 +29,7 @@ from lightning_modules.instantiate import Assembly
 from lightning_modules.ranks import check_start, check_trainer, own_rank, shake_hands
 from lightning_modules.recipes import collect_nodes, is_saved_model, read_recipe
 from plait.checkpoints import load_weights, read_manifest
-from plait.errors import CheckpointError, PlaitError, RecipeError
+from plait.errors import CheckpointError, RecipeError
 
 JOB_FILE, CONFIG_FILE = "job.json", "config.yaml"
 UNHASHED = ("paths", "budget", "logger", "callbacks", "checkpoint", "group", "name", "tags", "config", "parents", "overrides")
@@ -35,10 +38,13 @@ log = logging.getLogger(__name__)
 
 
 def run_command(config: DictConfig) -> Any:
-    """What every console command does: launch, and say in one line what was wrong where plait itself says so.
+    """What every console command does.
 
     Returns:
         The metric named by `optimized_metric`, for hyperparameter searches; otherwise nothing.
+
+    Raises:
+        RecipeError: a value is missing in the config or refers to one that is not there.
     """
     # Lightning advertises there; what a person needs to know comes from the ledger and the log of the job
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
@@ -46,11 +52,11 @@ def run_command(config: DictConfig) -> Any:
         logging.getLogger().setLevel(logging.WARNING)
     try:
         result = launch(config)
-    except PlaitError as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        log.error("%s", "\n".join([str(error), *getattr(error, "__notes__", ())]))
-        raise SystemExit(2) from error
+    except OmegaConfBaseException as error:
+        raise RecipeError(
+            f"{error.full_key or 'the config'}: {str(error).splitlines()[0]}. Expected a value in the config. "
+            "Next: set it on the command line or in the experiment; `--cfg job` prints what is there."
+        ) from error
     metric = config.get("optimized_metric")
     return result[metric] if metric else None
 
@@ -71,6 +77,8 @@ def launch(config: DictConfig, **facts: Any) -> Any:
         raise RecipeError("No recipe chosen. Expected experiment=<system>/<name> or curriculum=<name>; `--help` lists them.")
     check_machine(config)
     assembly = Assembly(config)
+    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
+        raise RecipeError(f"seed is {config.seed!r}, expected a whole number from 0 to {2**32 - 1}. Next: set seed=<number>.")
     started = time.time()
     identity = {"config_hash": config_hash(config)}
     identity["job_id"], config.paths.folder = shake_hands(identity["config_hash"], choose_folder(config))
@@ -125,12 +133,18 @@ def fit(
     """
     path = str(last_checkpoint(folder)) if checkpoint == "last" else checkpoint
     lineage = [{"part": part, "identity": identity} for part, identity in (parents or {}).items()]
-    engine = trainer(
-        callbacks=[*([SameJob(identity)] if identity else ()), *callbacks.values()],
-        logger=list(loggers.values()),
-        plugins=[FolderCheckpointIO(config=config, parents=lineage)],
-        default_root_dir=folder,
-    )
+    try:
+        engine = trainer(
+            callbacks=[*([SameJob(identity)] if identity else ()), *callbacks.values()],
+            logger=list(loggers.values()),
+            plugins=[FolderCheckpointIO(config=config, parents=lineage)],
+            default_root_dir=folder,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise RecipeError(
+            f"Lightning refuses the trainer: {error} Expected settings that this machine can serve. "
+            "Next: choose another trainer=<cpu, gpu or ddp>, or change trainer.<setting>."
+        ) from error
     check_trainer(engine)
     exit_code = 1
     try:
@@ -159,7 +173,8 @@ def last_checkpoint(run: str | Path) -> Path:
         if (candidate / "manifest.json").is_file():
             return candidate
     raise CheckpointError(
-        f"{run} holds no checkpoint: expected {run / 'manifest.json'} or {run / 'checkpoints' / 'last.ckpt'}."
+        f"{run} holds no checkpoint: expected {run / 'manifest.json'} or {run / 'checkpoints' / 'last.ckpt'}. "
+        "Next: check the path, or start without one."
     )
 
 
@@ -184,7 +199,10 @@ def load_bases(config: DictConfig, assembly: Assembly) -> dict[str, str]:
             checkpoint = last_checkpoint(where)
             manifest = read_manifest(checkpoint)
             if not manifest.is_complete:
-                raise RecipeError(f"base.{part}={where} is of a run that has not finished (step {manifest.step}). {command}")
+                raise RecipeError(
+                    f"base.{part}={where} is of a run that has not finished (step {manifest.step}), expected a finished one. "
+                    f"{command or 'Next: go on with that run (checkpoint=last).'}"
+                )
             load_weights(assembly.build(part), checkpoint)
         except CheckpointError as error:
             raise RecipeError(f"base.{part}={where}: {error} {command}") from error
@@ -243,7 +261,10 @@ def choose_folder(config: DictConfig) -> str:
 def _read_run(run: str) -> DictConfig:
     record = read_job(run)
     if record is None or not (Path(run) / CONFIG_FILE).is_file():
-        raise RecipeError(f"run={run} is no run folder: expected {CONFIG_FILE} and {JOB_FILE} in it.")
+        raise RecipeError(
+            f"run={run} is no run folder: expected {CONFIG_FILE} and {JOB_FILE} in it. Next: check the path, or train one "
+            "(plait-train --help)."
+        )
     if record["state"] != "finished":
         raise RecipeError(f"run={run} is {record['state']}, expected a finished run. Next: go on with it, or wait.")
     stored = read_config(run)
@@ -283,14 +304,39 @@ def _identity(base: str | None) -> str | None:
 
 
 def read_config(folder: str | Path) -> DictConfig:
-    """The config of the job in this folder, references as they were composed."""
-    return OmegaConf.load(Path(folder) / CONFIG_FILE)
+    """The config of the job in this folder, references as they were composed.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    path = Path(folder) / CONFIG_FILE
+    try:
+        stored = OmegaConf.load(path)
+    except (ValueError, OSError, YAMLError, OmegaConfBaseException) as error:
+        raise CheckpointError(_damaged(path, str(error).replace("\n", " "))) from error
+    if not isinstance(stored, DictConfig) or "base" not in stored:
+        raise CheckpointError(_damaged(path, "it has no node `base`"))
+    return stored
 
 
 def read_job(folder: str | Path) -> dict[str, Any] | None:
-    """How the job in this folder ended, or None where there was none."""
+    """How the job in this folder ended, or None where there was none.
+
+    Raises:
+        CheckpointError: the record is damaged.
+    """
     path = Path(folder) / JOB_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except ValueError as error:
+        raise CheckpointError(_damaged(path, error)) from error
+    if record is not None and not (isinstance(record, dict) and "state" in record):
+        raise CheckpointError(_damaged(path, "it is no record with a `state`"))
+    return record
+
+
+def _damaged(path: Path, finding: object) -> str:
+    return f"{path} is damaged: {finding}. Expected what a job of plait wrote. Next: move {path.parent} aside and run it again."
 
 
 @rank_zero_only

@@ -55,7 +55,10 @@ class Stage(lightning.LightningModule):
     ) -> None:
         super().__init__()
         if max_steps < 1:
-            raise RecipeError(f"max_steps is {max_steps}: a stage trains at least one step, and its schedule needs the number.")
+            raise RecipeError(
+                f"max_steps is {max_steps}, expected at least 1: a stage trains, and its schedule needs the number. "
+                "Next: set trainer.max_steps."
+            )
         self.model = model
         self.max_steps = max_steps
         self.optimizer, self.schedule = optimizer, schedule
@@ -106,7 +109,14 @@ class Stage(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """One optimiser over the groups of the freeze plan, and the schedule by step."""
-        optimizer = scale_groups(self.optimizer(self.freeze_plan.parameter_groups(self.model)))
+        groups = self.freeze_plan.parameter_groups(self.model)
+        try:
+            optimizer = scale_groups(self.optimizer(groups))
+        except (ValueError, TypeError) as error:
+            raise RecipeError(
+                f"stage.optimizer refuses its settings: {error}. Expected rates, betas and decay within their ranges. "
+                "Next: change stage.optimizer.<setting>."
+            ) from error
         if self.schedule is None:
             return {"optimizer": optimizer}
         scheduler = self.schedule(optimizer, max_steps=self.max_steps)
@@ -181,8 +191,8 @@ class Stage(lightning.LightningModule):
         if strange:
             raise RecipeError(
                 f"The batch announces counts for {', '.join(counts) or 'nothing'}, but the model, term_weights or averaged_over "
-                f"speak of {', '.join(strange)}. Every term needs its count over the optimiser step in `batch.counts`, or other "
-                "terms over whose targets it is averaged."
+                f"speak of {', '.join(strange)}. Expected a count over the optimiser step in `batch.counts` for every term, or other "
+                "terms over whose targets it is averaged. Next: take the name out of the node `objective`, or let the data count it."
             )
         if not any(counts.values()):
             raise RecipeError(

@@ -2,10 +2,12 @@
 tokenizer and a world). Anything that decides or computes belongs in the library; anything that trains belongs in a stage.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from plait.errors import CheckpointError
 from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
 
 Codes = Callable[[str], tuple[np.ndarray, ...]]
+log = logging.getLogger(__name__)
 MARKED = re.compile(r"<\w+>")
 """How a wording writes strings that are one id: <start_of_turn>."""
 
@@ -94,7 +97,9 @@ def encode_world(
     fingerprint = world.fingerprint()
     try:
         return {"pictures": len(CodeCache(folder, hash_tokenizer(vision_tokenizer), fingerprint)), "encoded": 0}
-    except CheckpointError:
+    except CheckpointError as error:
+        if Path(folder).exists():
+            log.warning("%s It is replaced now.", error)
         ids = list(dict.fromkeys(name for split in splits for name in world.image_ids(split)))
     with progress("encoding pictures", len(ids)) as report:
         cache = write_codes(

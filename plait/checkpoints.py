@@ -109,14 +109,26 @@ def read_manifest(folder: Path | str) -> Manifest:
     path = Path(folder) / MANIFEST
     if not path.is_file():
         found = "does not exist" if not Path(folder).exists() else f"has no {MANIFEST}"
-        raise CheckpointError(f"{folder} is no checkpoint: it {found}. Expected a folder with {MANIFEST} and {WEIGHTS}.")
+        raise CheckpointError(
+            f"{folder} is no checkpoint: it {found}. Expected a folder with {MANIFEST} and {WEIGHTS}. Check the path."
+        )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        manifest = Manifest(**data)
+        if not isinstance(data, dict):
+            raise TypeError(f"it holds a {type(data).__name__}, no JSON object")
+        if not all(isinstance(data.get(name, {}), dict) for name in ("hashes", "aliases")):
+            raise TypeError("its hashes and aliases are no JSON objects")
+        found = data.get("format")
+        manifest = Manifest(**data) if found == FORMAT else None
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}. Take an earlier checkpoint of the run.") from error
-    if manifest.format != FORMAT:
-        raise CheckpointError(f"{folder} has format {manifest.format!r}, this version reads {FORMAT!r}.")
+        raise CheckpointError(
+            f"{path} is damaged: {error}. Expected the JSON that save_checkpoint wrote. Take an earlier checkpoint of the run."
+        ) from error
+    if manifest is None:
+        raise CheckpointError(
+            f"{folder} has format {found!r}, this version reads {FORMAT!r}. Read it with the version of plait that wrote it, "
+            "or make it again."
+        )
     return manifest
 
 
@@ -134,20 +146,29 @@ def read_checkpoint(folder: Path | str, *, with_state: bool = False, verify: boo
     folder = Path(folder)
     manifest = read_manifest(folder)
     if with_state and STATE_JSON not in manifest.hashes:
-        raise CheckpointError(f"{folder} holds weights only: a run cannot resume from it. Use it as a base, or take last.ckpt.")
+        raise CheckpointError(
+            f"{folder} holds weights only, expected {STATE_JSON} too: a run cannot resume from it. Use it as a base, or take "
+            "last.ckpt."
+        )
     for name in (WEIGHTS, STATE, STATE_JSON) if with_state else (WEIGHTS,):
         _check_file(folder / name, manifest.hashes.get(name), verify)
     weights = _load(folder / WEIGHTS)
     missing = sorted(set(manifest.aliases.values()) - set(weights))
     if missing:
         raise CheckpointError(
-            f"{folder / WEIGHTS} lacks {len(missing)} tensors that the manifest ties others to: {missing[:3]}."
+            f"{folder / WEIGHTS} lacks {len(missing)} tensors that the manifest ties others to: {missing[:3]}. Expected all of "
+            "them. Take another checkpoint of the run."
         )
     weights.update({name: weights[stored] for name, stored in manifest.aliases.items()})
     if not with_state:
         return Checkpoint(manifest, weights)
-    tree = json.loads((folder / STATE_JSON).read_text(encoding="utf-8"))
-    return Checkpoint(manifest, weights, restore_state(tree, _load(folder / STATE)))
+    try:
+        state = restore_state(json.loads((folder / STATE_JSON).read_text(encoding="utf-8")), _load(folder / STATE))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder / STATE_JSON} is damaged: {error}. Expected what save_checkpoint wrote. Take another checkpoint of the run."
+        ) from error
+    return Checkpoint(manifest, weights, state)
 
 
 def load_weights(module: nn.Module, folder: Path | str, *, is_strict: bool = True, verify: bool = True) -> Manifest:
@@ -243,7 +264,9 @@ def _untie(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
 
 def _check_file(path: Path, expected: str | None, verify: bool) -> None:
     if not path.is_file():
-        raise CheckpointError(f"{path.parent} is damaged: {path.name} is missing. Take another checkpoint of the run.")
+        raise CheckpointError(
+            f"{path.parent} is damaged: {path.name} is missing, expected beside its manifest. Take another checkpoint of the run."
+        )
     if verify and file_hash(path) != expected:
         raise CheckpointError(
             f"{path} is damaged: its sha256 is {file_hash(path)[:12]}..., the manifest says {str(expected)[:12]}... "
@@ -255,4 +278,6 @@ def _load(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}. Take another checkpoint of the run.") from error
+        raise CheckpointError(
+            f"{path} cannot be read: {error}. Expected whole safetensors. Take another checkpoint of the run."
+        ) from error

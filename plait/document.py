@@ -8,7 +8,7 @@ that is still to be drawn is an `ImageSpan` without codes in the form "codes": a
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -85,11 +85,13 @@ class Document:
 
     def __post_init__(self) -> None:
         if not self.spans:
-            raise DocumentError(f"Document {self.id!r} has no spans: expected at least one text or image span.")
+            raise DocumentError(
+                f"Document {self.id!r} has no spans: expected at least one text or image span. Add one, or leave the document out."
+            )
         for index, span in enumerate(self.spans):
             if not isinstance(span, TextSpan | ImageSpan):
                 raise DocumentError(
-                    f"Document {self.id!r}: span {index} is a {type(span).__name__}, expected TextSpan or ImageSpan."
+                    f"Document {self.id!r}: span {index} is a {type(span).__name__}, expected TextSpan or ImageSpan. Wrap it."
                 )
 
     @property
@@ -124,19 +126,26 @@ class Document:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Document":
-        """Read what `to_json` wrote.
+        """Read what `to_json` wrote, or a person did: only `spans` must be there.
 
         Raises:
-            DocumentError: a key is missing or a span has an unknown type.
+            DocumentError: a key is missing or unknown, or a value is of another kind; every span that is wrong is named.
         """
-        try:
-            spans = tuple(_span_from_json(item) for item in data["spans"])
-            return cls(spans, id=data.get("id", ""), ends=data.get("ends", True), meta=data.get("meta", {}))
-        except (KeyError, TypeError, ValueError) as error:
+        name = data.get("id", "?") if isinstance(data, Mapping) else "?"
+        problems = _check_json(data, {"spans": list}, {"id": str, "ends": bool, "meta": Mapping})
+        if not problems:
+            problems = [
+                f"span {index} {problem}"
+                for index, item in enumerate(data["spans"])
+                if (problem := ", ".join(_check_span(item)))
+            ]
+        if problems:
             raise DocumentError(
-                f"Document {dict(data).get('id', '?')!r} cannot be read from JSON: {error!r}. "
-                "Expected spans of the form {'type': 'text', 'text': ...} or {'type': 'image', 'image_id': ...}."
-            ) from error
+                f"Document {name!r} cannot be read from JSON, {len(problems)} problems: {'; '.join(problems[:5])}. Expected "
+                "spans of the form {'type': 'text', 'text': ...} or {'type': 'image', 'image_id': ...}. Correct the JSON."
+            )
+        spans = tuple(_span_from_json(item) for item in data["spans"])
+        return cls(spans, id=data.get("id", ""), ends=data.get("ends", True), meta=data.get("meta", {}))
 
 
 def _span_to_json(span: Span) -> dict[str, Any]:
@@ -154,11 +163,43 @@ def _span_to_json(span: Span) -> dict[str, Any]:
 
 
 def _span_from_json(item: Mapping[str, Any]) -> Span:
-    kind = item["type"]
-    if kind == "text":
+    if item["type"] == "text":
         return TextSpan(item["text"], item.get("loss", False))
-    if kind == "image":
-        codes = item.get("codes")
-        grids = None if codes is None else tuple(np.asarray(grid, dtype=np.int64) for grid in codes)
-        return ImageSpan(item["image_id"], item.get("loss", False), item.get("begin_loss", False), item.get("form"), grids)
-    raise ValueError(f"unknown span type {kind!r}")
+    codes = item.get("codes")
+    grids = None if codes is None else tuple(np.asarray(grid, dtype=np.int64) for grid in codes)
+    return ImageSpan(item["image_id"], item.get("loss", False), item.get("begin_loss", False), item.get("form"), grids)
+
+
+def _check_span(item: Any) -> list[str]:
+    """What is wrong with the JSON of one span."""
+    kind = item.get("type") if isinstance(item, Mapping) else None
+    if kind == "text":
+        return _check_json(item, {"type": str, "text": str}, {"loss": bool})
+    if kind != "image":
+        return [f"has the type {kind!r}, neither 'text' nor 'image'" if isinstance(item, Mapping) else f"is {item!r}"]
+    flags = {"loss": bool, "begin_loss": bool}
+    problems = _check_json(item, {"type": str, "image_id": str}, {**flags, "form": str | None, "codes": list | None})
+    if item.get("form") not in (*get_args(Form), None):
+        problems.append(f"has the form {item['form']!r}, none of {get_args(Form)}")
+    if item.get("codes") is not None and not _are_grids(item["codes"]):
+        problems.append("has `codes` that are no grids of whole numbers, one per level")
+    return problems
+
+
+def _are_grids(codes: Any) -> bool:
+    try:
+        arrays = [np.asarray(grid) for grid in codes]
+    except (TypeError, ValueError):  # rows of different length
+        return False
+    return all(array.ndim == 2 and np.issubdtype(array.dtype, np.integer) for array in arrays)
+
+
+def _check_json(item: Any, required: Mapping[str, Any], optional: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the keys of an object: missing, unknown (a misspelt `loss` must not be lost), or of another kind."""
+    if not isinstance(item, Mapping):
+        return [f"it is a {type(item).__name__}, no JSON object"]
+    known = {**required, **optional}
+    problems = [f"lacks {key!r}" for key in required if key not in item]
+    problems += [f"has the unknown key {key!r}" for key in item if key not in known]
+    wrong = [key for key in item if key in known and not isinstance(item[key], known[key])]
+    return problems + [f"has {key} = {item[key]!r}, which is a {type(item[key]).__name__}" for key in wrong]

@@ -40,7 +40,10 @@ def restore_state(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
     ((kind, value),) = tree.items()
     if kind in ("tensor", "array"):
         if value not in tensors:
-            raise CheckpointError(f"The training state refers to the tensor {value!r}, which its file does not hold.")
+            raise CheckpointError(
+                f"The training state refers to the tensor {value!r}, expected among {len(tensors)} in its file. "
+                "Take another checkpoint of the run."
+            )
         return tensors[value] if kind == "tensor" else tensors[value].numpy()
     if kind == "dict":
         return {key: restore_state(item, tensors) for key, item in value.items()}
@@ -52,7 +55,9 @@ def restore_state(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
         return float(value)
     if kind == "dtype":
         return getattr(torch, value)
-    raise CheckpointError(f"The training state holds an entry of unknown kind {kind!r}: a newer version wrote it.")
+    raise CheckpointError(
+        f"The training state holds an entry of unknown kind {kind!r}: a newer version wrote it. Resume with that version."
+    )
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

@@ -71,8 +71,10 @@ def open_image(
         raise _too_large(item, str(error), max_pixels) from error
     except _DAMAGE as error:
         known = ", ".join(FORMATS)
-        message = f"Image {item}: not readable as an image ({error}). Expected one of {known}; convert or download it again."
-        raise DocumentError(message) from error
+        raise DocumentError(
+            f"Image {item}: not readable as an image ({_opening(source, error)}). Expected one of {known}; "
+            "convert or download it again."
+        ) from error
     with image:
         if image.width * image.height > max_pixels:
             raise _too_large(item, f"{image.width} x {image.height} = {image.width * image.height:,} pixels", max_pixels)
@@ -94,7 +96,11 @@ def crop_centre(image: Image.Image, size: int, rounding: Literal["round", "trunc
     Args:
         size: side of the result in pixels.
         rounding: how the long side becomes whole pixels. Liquid's tokenizer rounds, its training pairs were truncated.
+
+    Raises:
+        DocumentError: the picture is so long that scaling it would take more than `MAX_PIXELS`, or `size` is not positive.
     """
+    _check_room(image, size, size * size * max(image.size) // max(1, min(image.size)))
     whole: Callable[[float], int] = round if rounding == "round" else int
     scale = size / min(image.size)
     # The short side is `size` by definition; only the long one is rounded (float error could truncate the short one).
@@ -105,7 +111,12 @@ def crop_centre(image: Image.Image, size: int, rounding: Literal["round", "trunc
 
 
 def pad_square(image: Image.Image, size: int, colour: tuple[int, int, int] = LIQUID_PADDING) -> Image.Image:
-    """Pad to a square with `colour`, picture in the middle, then scale to `size` (Lanczos)."""
+    """Pad to a square with `colour`, picture in the middle, then scale to `size` (Lanczos).
+
+    Raises:
+        DocumentError: the picture is so long that its square would take more than `MAX_PIXELS`, or `size` is not positive.
+    """
+    _check_room(image, size, max(image.size) ** 2)
     side = max(image.size)
     square = Image.new("RGB", (side, side), colour)
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
@@ -147,6 +158,30 @@ def to_pictures(images: Images) -> list[Image.Image]:
     return [Image.fromarray(array) for array in pixels]
 
 
+def _opening(source: str | PathLike[str] | bytes, error: Exception) -> str:
+    """What is there instead of an image: how a file begins says more than that Pillow does not know it."""
+    try:
+        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+            start, size = file.read(8), file.seek(0, io.SEEK_END)
+    except (OSError, ValueError):
+        return str(error)
+    return f"{size:,} bytes that begin with {start!r}" if size else "0 bytes"
+
+
+def _check_room(image: Image.Image, size: int, needed: int) -> None:
+    """Refuse what cannot be made square: a strip of 20,000 x 1 pixels has an allowed size, its square has not."""
+    if size < 1 or not min(image.size):
+        raise DocumentError(
+            f"A picture of {image.width} x {image.height} is to become {size} x {size}: expected sides of at least 1 pixel. "
+            "Check the picture and the size that was asked for."
+        )
+    if needed > MAX_PIXELS:
+        raise DocumentError(
+            f"A picture of {image.width} x {image.height} needs {needed:,} pixels on its way to {size} x {size}, at most "
+            f"{MAX_PIXELS:,} are made. Cut the strip into pieces, or scale it down first."
+        )
+
+
 def _read(image: Image.Image, item: str, frame: int | None) -> Image.Image:
     """The picture behind an opened image."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
@@ -159,14 +194,14 @@ def _read(image: Image.Image, item: str, frame: int | None) -> Image.Image:
         if frame is None and frames > 1:
             raise DocumentError(f"Image {item}: it holds {frames} frames. Choose one, for example frame=0 for the first.")
         if frame is not None and not 0 <= frame < frames:
-            raise DocumentError(f"Image {item}: frame {frame} was asked for, it has {frames}, counted from 0.")
+            raise DocumentError(f"Image {item}: frame {frame} was asked for, it has {frames}, counted from 0. Choose another.")
         if frame is not None and frames > 1:
             image.seek(frame)
         raw_mode = _raw_mode(image)  # known only before the pixels are loaded
         image.load()
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     except _DAMAGE as error:
-        message = f"Image {item}: damaged or cut short ({error}). Download or export the file again."
+        message = f"Image {item}: damaged or cut short ({error}), expected a whole file. Download or export it again."
         raise DocumentError(message) from error
     picture = _blend_over_white(_to_rgb_or_rgba(image, raw_mode, item))
     return picture if turn is None else picture.transpose(turn)

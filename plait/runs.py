@@ -77,7 +77,9 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not any((self.folder / name).is_file() for name in ("passport.json", "job.json", "metrics.jsonl")):
-            raise CheckpointError(f"{folder} is no run folder: expected passport.json, job.json or metrics.jsonl in it.")
+            raise CheckpointError(
+                f"{folder} is no run folder: expected passport.json, job.json or metrics.jsonl. Check the path."
+            )
 
     @cached_property
     def passport(self) -> dict[str, Any]:

@@ -46,9 +46,12 @@ def draw(
         VocabularyError: a word that the model does not know.
     """
     if (prompt is None) == (document is None):
-        raise DocumentError("Give either prompt='a red car' or document=<path of a JSON document>, and not both.")
+        raise DocumentError(
+            f"prompt={prompt!r} and document={document!r}: expected one of them. "
+            "Give either prompt='a red car' or document=<path of a JSON document>, and not both."
+        )
     if num_samples < 1:
-        raise DocumentError(f"num_samples={num_samples}: expected at least 1.")
+        raise DocumentError(f"num_samples is {num_samples}, expected at least 1. Set num_samples=<number>.")
     pictures: dict[str, Any] = {}
     if prompt is not None:
         start, budget = model.template.draw_prompt(prompt), {"max_tokens": 1}
@@ -98,13 +101,20 @@ def read_document(path: Path, model: Any) -> tuple[Document, dict[str, Any]]:
     try:
         raw = Document.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise DocumentError(f"{path} cannot be read as a document: {error}. Expected JSON with a list `spans`.") from error
+        raise DocumentError(
+            f"{path} cannot be read as a document: {error}. Expected JSON with a list `spans`. Check the path and the JSON."
+        ) from error
+    except DocumentError as error:
+        raise DocumentError(f"{path}: {error}") from error
     size = model.vision_tokenizer.image_size
     pictures, codes = {}, {}
     for span in raw.images:
         if span.is_hole:
             continue
-        image = open_image(path.parent / span.image_id).resize((size[1], size[0]))
+        image = open_image(path.parent / span.image_id)
+        if image.size != (size[1], size[0]):
+            log.warning("%s: %d x %d pixels are read as %d x %d", span.image_id, *image.size, size[1], size[0])
+            image = image.resize((size[1], size[0]))
         with torch.inference_mode():
             levels = model.vision_tokenizer.encode(to_tensor([image]))
         pictures[span.image_id], codes[span.image_id] = image, tuple(level[0].numpy() for level in levels)

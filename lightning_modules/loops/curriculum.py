@@ -24,6 +24,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_modules.launch import adopt_run, config_hash, last_checkpoint, launch, read_job
+from lightning_modules.refusals import explain
 from plait.errors import CheckpointError, RecipeError
 
 REFERENCE = re.compile(r"<([\w-]+)>")
@@ -97,7 +98,8 @@ def compose_job(config_name: str, overrides: Sequence[str]) -> DictConfig:
         with initialize_config_module("plait.conf", version_base="1.3"):
             return compose(config_name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise RecipeError(f"{config_name} does not compose with {' '.join(overrides)}: {error}") from error
+        refusal = explain(error) if isinstance(error, HydraException) else error
+        raise RecipeError(f"{config_name} does not compose with {' '.join(overrides)}: {refusal}") from error
 
 
 def check_stages(stages: Sequence[Mapping[str, Any]]) -> None:

@@ -22,7 +22,7 @@ from plait.backbones.attention import NAME, DocumentScope
 from plait.backbones.cache import RowCache
 from plait.backbones.configuration import build_config
 from plait.backbones.proof import prove
-from plait.errors import CheckpointError, LayoutError
+from plait.errors import CheckpointError, LayoutError, RecipeError
 from plait.protocols import Layout
 
 STATIC_ROOM = 64
@@ -82,12 +82,21 @@ class CausalLM(nn.Module):
             gradient_checkpointing: see the class.
             dtype: type of the weights in memory; under autocast keep fp32.
             options: handed to transformers (revision, gguf_file, ...).
+
+        Raises:
+            RecipeError: there is no such model, it cannot be read, or it cannot be packed or cached.
         """
         source = str(name_or_folder)
-        config = AutoConfig.from_pretrained(source, **{k: v for k, v in options.items() if k in ("revision", "gguf_file")})
-        prove(config)  # before gigabytes are read
         safe = {} if "gguf_file" in options else {"use_safetensors": True}
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **safe, **options)
+        try:
+            config = AutoConfig.from_pretrained(source, **{k: v for k, v in options.items() if k in ("revision", "gguf_file")})
+            prove(config)  # before gigabytes are read
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **safe, **options)
+        except (OSError, ValueError) as error:
+            raise RecipeError(
+                f"name_or_folder={source}: transformers cannot read it ({str(error).splitlines()[0]}). Expected a name on the Hub "
+                "or a folder with config.json and safetensors. Check the spelling, the network, or download it first."
+            ) from error
         return cls(model, gradient_checkpointing)
 
     @classmethod
@@ -231,7 +240,8 @@ class CausalLM(nn.Module):
             (b s d)
 
         Raises:
-            LayoutError: layout and embeddings differ in shape, groups miss tokens, or the cache did not announce the call.
+            LayoutError: layout and embeddings differ in shape, groups miss tokens, a document is longer than `max_length`, or the
+                cache did not announce the call.
         """
         if embeddings.shape[:2] != layout.documents.shape:
             raise LayoutError(
@@ -245,6 +255,12 @@ class CausalLM(nn.Module):
             if step is not None:
                 return self._step(embeddings, layout.positions, step, side)
             return self._decode(embeddings, layout.positions, scope, side)
+        longest = max((group.shape[1] for group in layout.groups), default=0)
+        if longest > self.max_length:
+            raise LayoutError(
+                f"A document of {longest} tokens came to a backbone that was made for {self.max_length} positions, expected at "
+                "most as many. Raise max_position_embeddings, or leave such documents out of the source."
+            )
         scope = DocumentScope.of(layout)
         tokens = embeddings.flatten(0, 1).index_select(0, scope.order)
         positions = layout.positions.flatten().index_select(0, scope.order)

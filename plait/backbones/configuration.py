@@ -28,7 +28,10 @@ def build_config(architecture: str | type[PreTrainedConfig], **sizes: Any) -> Pr
     for name in sizes:
         if name not in known:
             close = get_close_matches(name, known, n=3) or sorted(known)[:8]
-            raise RecipeError(f"The backbone {_name(architecture)!r} has no setting {name!r}: did you mean {', '.join(close)}?")
+            raise RecipeError(
+                f"The backbone {_name(architecture)!r} has no setting {name!r}: did you mean {', '.join(close)}? "
+                f"Expected one of its {len(known)} settings."
+            )
     # transformers tells lists from tuples (`layer_types`), a config file does not
     sizes = {name: list(value) if isinstance(value, tuple) else value for name, value in sizes.items()}
     if "layer_types" in sizes and "num_hidden_layers" in sizes:
@@ -37,16 +40,24 @@ def build_config(architecture: str | type[PreTrainedConfig], **sizes: Any) -> Pr
     try:
         config = AutoConfig.for_model(architecture, **settings) if isinstance(architecture, str) else architecture(**settings)
     except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
-        raise RecipeError(f"The backbone {_name(architecture)!r} refuses {sizes}: {error}") from error
+        raise RecipeError(
+            f"The backbone {_name(architecture)!r} refuses {sizes}: {error} Expected settings that go together; change them."
+        ) from error
     heads, key_heads = (getattr(config, name, None) for name in ("num_attention_heads", "num_key_value_heads"))
     if heads and key_heads and heads % key_heads:
-        raise RecipeError(f"num_attention_heads = {heads} is not a multiple of num_key_value_heads = {key_heads}.")
+        raise RecipeError(
+            f"num_attention_heads = {heads} is not a multiple of num_key_value_heads = {key_heads}, which it has to be. "
+            f"Set backbone.num_key_value_heads to a divisor of {heads}."
+        )
     return config
 
 
-def _repeat(pattern: list[str], num_layers: int) -> list[str]:
-    if not pattern or num_layers % len(pattern):
-        raise RecipeError(f"layer_types has {len(pattern)} entries, which {num_layers} layers are not a multiple of.")
+def _repeat(pattern: list[str], num_layers: Any) -> list[str]:
+    if not isinstance(num_layers, int) or not pattern or num_layers % len(pattern):
+        raise RecipeError(
+            f"num_hidden_layers is {num_layers!r}, expected a multiple of the {len(pattern)} entries of layer_types. "
+            "Change one of them."
+        )
     return pattern * (num_layers // len(pattern))
 
 

@@ -50,12 +50,18 @@ class WordTokenizer:
         """Read what `save` wrote.
 
         Raises:
-            CheckpointError: there is no tokenizer.json.
+            CheckpointError: there is no tokenizer.json, or it is damaged.
         """
         path = Path(folder) / FILE
         if not path.is_file():
             raise CheckpointError(f"No word tokenizer at {path}: expected the folder that WordTokenizer.save wrote.")
-        return cls(Tokenizer.from_file(str(path)))
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises a bare Exception
+            raise CheckpointError(
+                f"{path} is damaged: {error}. Expected what WordTokenizer.save wrote. Save or copy it again."
+            ) from error
+        return cls(tokenizer)
 
     def save(self, folder: str | Path) -> None:
         """Write tokenizer.json into the folder."""
@@ -153,7 +159,7 @@ class PretrainedTokenizer:
         options: handed to transformers (revision, gguf_file, ...).
 
     Raises:
-        VocabularyError: the tokenizer has no begin or end token, or `bos` or a marker is not one of its tokens.
+        VocabularyError: there is no such tokenizer, it has no begin or end token, or `bos` or a marker is not one of its tokens.
     """
 
     def __init__(
@@ -161,7 +167,13 @@ class PretrainedTokenizer:
     ) -> None:
         from transformers import AutoTokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(str(name_or_folder), **options)
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(str(name_or_folder), **options)
+        except (OSError, ValueError) as error:
+            raise VocabularyError(
+                f"name_or_folder={name_or_folder}: transformers reads no tokenizer there ({str(error).splitlines()[0]}). "
+                "Expected a name on the Hub or a folder with tokenizer.json. Check the spelling, or download it first."
+            ) from error
         self._settings = {"bos": bos, "markers": dict(markers or {})}
         self.size = len(self._tokenizer)
         self.bos_id = self._id_of("bos", bos or self._tokenizer.bos_token)

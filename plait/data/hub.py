@@ -11,6 +11,8 @@ no world, tokenizer or template; documents with codes are refused: codes belong 
 
 import io
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -58,15 +60,21 @@ def export_documents(
         raise RecipeError(
             f"{folder} already holds {len(found)} files of the split {split!r}: remove them or take another folder."
         )
-    folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, max(1, len(documents)), rows_per_file)
     paths = []
-    for number, start in enumerate(starts):
-        stop = min(start + rows_per_file, len(documents))
-        rows = [document_to_row(documents[index], picture, split) for index in range(start, stop)]
-        path = folder / f"{split}-{number:05d}-of-{len(starts):05d}.parquet"
-        datasets.Dataset.from_list(rows, features=_list_features()).to_parquet(path)
-        paths.append(path)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")  # a document that is refused leaves nothing behind
+    beside.mkdir(parents=True)
+    try:
+        for number, start in enumerate(starts):
+            stop = min(start + rows_per_file, len(documents))
+            rows = [document_to_row(documents[index], picture, split) for index in range(start, stop)]
+            paths.append(folder / f"{split}-{number:05d}-of-{len(starts):05d}.parquet")
+            datasets.Dataset.from_list(rows, features=_list_features()).to_parquet(beside / paths[-1].name)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            os.replace(beside / path.name, path)
+    finally:
+        shutil.rmtree(beside)
     return paths
 
 
@@ -115,8 +123,13 @@ def row_to_document(row: Mapping[str, Any]) -> Document:
     try:
         meta = json.loads(row.get("meta") or "{}")
         spans = tuple(_read_segment(segment, name) for segment in row["segments"])
+        if not isinstance(meta, dict):
+            raise TypeError(f"meta is {meta!r}, no JSON object")
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise DocumentError(f"Row {name!r} does not follow the schema {COLUMNS}: {error!r}.") from error
+        raise DocumentError(
+            f"Row {name!r} does not follow the schema, {error!r}: expected {COLUMNS}. Correct the row, or write it with "
+            "export_documents."
+        ) from error
     ends = bool(meta.pop("ends", True))
     facts = {key: row[key] for key in ("split", "source", "license") if row.get(key)}
     return Document(spans, id=str(name), ends=ends, meta={**facts, **meta})
@@ -132,10 +145,19 @@ class Rows(Sequence[Document]):
     def __init__(self, table: "datasets.Dataset") -> None:
         missing = [column for column in REQUIRED if column not in table.column_names]
         if missing:
-            raise DocumentError(f"The data has the columns {table.column_names}, {missing} are missing: expected {COLUMNS}.")
-        self._images = table.select_columns(["images"]).cast_column("images", _list_features()["images"])
+            raise DocumentError(
+                f"The data has the columns {table.column_names}, {missing} are missing: expected {COLUMNS}. Rename its columns, "
+                "or write it with export_documents."
+            )
+        try:
+            self._images = table.select_columns(["images"]).cast_column("images", _list_features()["images"])
+        except (TypeError, ValueError) as error:
+            raise DocumentError(
+                f"The column images has the type {table.features['images']}, expected a list of encoded pictures. Write the "
+                "rows with export_documents."
+            ) from error
         self._texts = table.remove_columns(["images"])
-        self._places: dict[str, tuple[int, int]] | None = None
+        self._places: dict[str, list[tuple[int, int]]] | None = None
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -147,17 +169,41 @@ class Rows(Sequence[Document]):
         """The picture as RGB.
 
         Raises:
-            DocumentError: no row has it, or it cannot be read.
+            DocumentError: no row has it, two rows have different pictures of this name, or it cannot be read.
         """
         if self._places is None:
-            self._places = dict(self._list_places())
+            self._places = {}
+            for name, place in self._list_places():
+                self._places.setdefault(name, []).append(place)
         if image_id not in self._places:
-            raise DocumentError(f"None of {len(self)} rows has a picture {image_id!r}.")
-        row, index = self._places[image_id]
-        images = self._images[row]["images"]
+            raise DocumentError(
+                f"None of {len(self)} rows has a picture {image_id!r}, expected one whose segments name it. Check the id."
+            )
+        first, *others = self._places[image_id]
+        found = self._find_image(*first, image_id)
+        for place in others:
+            if self._find_image(*place, image_id) != found:
+                one, other = (self._texts[row]["id"] for row, _ in (first, place))
+                raise DocumentError(
+                    f"Rows {one!r} and {other!r} have different pictures of the name {image_id!r}, expected one picture per "
+                    "name. Rename one, or leave image_id out: pictures are then named after their row."
+                )
+        self._places[image_id] = [first]  # compared once
+        return open_image(found, name=image_id)
+
+    def _find_image(self, row: int, index: int, image_id: str) -> bytes | str:
+        images, name = self._images[row]["images"], self._texts[row]["id"]
         if not 0 <= index < len(images):
-            raise DocumentError(f"Row {self._texts[row]['id']!r} has {len(images)} pictures, a segment names number {index}.")
-        return open_image(images[index]["bytes"] or images[index]["path"], name=image_id)
+            raise DocumentError(
+                f"Row {name!r} has {len(images)} pictures, a segment names number {index}, expected a number below "
+                f"{len(images)}. Correct the segment of {image_id!r}."
+            )
+        found = images[index]["bytes"] or images[index]["path"]
+        if not found:
+            raise DocumentError(
+                f"Row {name!r}: picture {index} ({image_id!r}) has 0 bytes and no path, expected one of them. Add the picture."
+            )
+        return found
 
     def _list_places(self) -> Iterator[tuple[str, tuple[int, int]]]:
         for row, (name, segments) in enumerate(zip(self._texts["id"], self._texts["segments"], strict=True)):
@@ -178,7 +224,7 @@ def open_rows(
 
     Raises:
         RecipeError: there is no such folder, dataset or split, or `datasets` is not installed.
-        DocumentError: columns are missing.
+        DocumentError: columns are missing, or a file is damaged or absent.
     """
     try:
         import datasets
@@ -189,14 +235,24 @@ def open_rows(
         files = _find_files(folder, split)
         if not files:
             raise RecipeError(
-                f"{folder} holds no parquet files of the split {split!r}: found {sorted(p.name for p in folder.iterdir())}."
+                f"{folder} holds no parquet files of the split {split!r}: found {sorted(p.name for p in folder.iterdir())}, "
+                f"expected {split}.parquet or {split}-00000-of-00001.parquet. Name another split or folder."
             )
-        return Rows(datasets.Dataset.from_parquet([str(file) for file in files], cache_dir=cache_dir))
+        _check_files(files)
+        try:
+            table = datasets.Dataset.from_parquet([str(file) for file in files], cache_dir=cache_dir)
+        except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+            raise DocumentError(
+                f"{folder}: {[file.name for file in files]} cannot be read as rows ({error}). Expected parquet files of one "
+                "schema. Export or download them again."
+            ) from error
+        return Rows(table)
     try:
         return Rows(datasets.load_dataset(str(path), split=split, cache_dir=cache_dir, revision=revision))
     except (FileNotFoundError, ConnectionError, ValueError) as error:
         raise RecipeError(
-            f"{path} is neither a folder nor a dataset that can be reached, or has no split {split!r}: {error}"
+            f"{path} is neither a folder nor a dataset that can be reached, or has no split {split!r}: {error} Expected a "
+            "folder of parquet files or a name such as user/name. Check the spelling and the network."
         ) from error
 
 
@@ -215,12 +271,35 @@ def _find_files(folder: Path, split: str) -> list[Path]:
     return sorted({*folder.glob(f"{split}.parquet"), *folder.glob(f"{split}-*-of-*.parquet")})
 
 
+def _check_files(files: Sequence[Path]) -> None:
+    """Every file of the split is there, and is whole at both ends: a part of the data must not pass for all of it."""
+    counts = {int(file.stem.rpartition("-of-")[2]) for file in files if "-of-" in file.stem}
+    if counts and counts != {len(files)}:
+        raise DocumentError(
+            f"{files[0].parent} holds {len(files)} files of the split, expected {max(counts)} as {files[-1].name} says. "
+            "Download or export the missing ones, and remove what belongs to another export."
+        )
+    for file in files:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            head = stream.read(4)
+            stream.seek(-min(4, size), os.SEEK_END)
+            tail = stream.read(4)
+        if size < 12 or head != b"PAR1" or tail != b"PAR1":
+            raise DocumentError(
+                f"{file} is damaged: {size} bytes that begin with {head!r} and end with {tail!r}, expected "
+                "b'PAR1' at both ends. It was cut short or is no parquet file: export or download it again."
+            )
+
+
 def _read_segment(segment: Mapping[str, Any], row: str) -> Span:
     if segment["type"] == "text":
+        if not isinstance(segment["text"], str):
+            raise TypeError(f"a segment of type 'text' has the text {segment['text']!r}")
         return TextSpan(segment["text"], bool(segment.get("loss")))
     if segment["type"] == "image":
         return ImageSpan(_name_image(segment, row), bool(segment.get("loss")), bool(segment.get("begin_loss")))
-    raise DocumentError(f"Row {row!r} has a segment of type {segment['type']!r}: expected 'text' or 'image'.")
+    raise DocumentError(f"Row {row!r} has a segment of type {segment['type']!r}: expected 'text' or 'image'. Correct the row.")
 
 
 def _name_image(segment: Mapping[str, Any], row: str) -> str:

@@ -6,6 +6,7 @@ window lengths is needed and a resume is a seek; the price is that batches diffe
 the counts of the whole optimiser step, so that does not change their weight. All random choices come from counters.
 """
 
+import math
 import random
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +53,7 @@ class Mixture:
         rank, num_ranks: this process takes every `num_ranks`-th row of each batch.
 
     Raises:
-        RecipeError: weights and sources do not name the same things, or no weight is positive.
+        RecipeError: weights and sources do not name the same things, a weight is negative, or none is positive.
     """
 
     def __init__(
@@ -74,13 +75,23 @@ class Mixture:
     ) -> None:
         unknown = sorted(set(weights) - set(sources))
         if unknown:
-            raise RecipeError(f"The mixture weighs {unknown}, but its sources are {sorted(sources)}.")
+            raise RecipeError(
+                f"The mixture weighs {unknown}, expected names among its sources {sorted(sources)}. Next: add the source, or "
+                "take the name out of the weights."
+            )
+        negative = {name: weight for name, weight in weights.items() if not 0 <= weight < math.inf}
+        if negative:
+            raise RecipeError(
+                f"The mixture has the weights {negative}, expected finite numbers of at least 0. Next: 0 leaves a source out."
+            )
         self.names = [name for name, weight in weights.items() if weight > 0]
         if not self.names:
-            raise RecipeError(f"No source of the mixture has a positive weight: {dict(weights)}.")
+            raise RecipeError(f"No source of the mixture has a positive weight: {dict(weights)}. Expected one. Next: set it.")
         empty = [name for name in self.names if not len(sources[name])]
         if empty:
-            raise RecipeError(f"Sources {empty} of the mixture hold no documents.")
+            raise RecipeError(
+                f"Sources {empty} of the mixture hold 0 documents, expected at least 1. Next: look at the split, or weigh them 0."
+            )
         self.sources = [sources[name] for name in self.names]
         self._bounds = list(cumulate(weights[name] for name in self.names))
         self.template, self.builder, self.codes = template, builder, codes
@@ -103,7 +114,7 @@ class Mixture:
         """Batches of rows of laid-out documents."""
         first = window * self.documents_per_window
         tokens = [self.builder.encode(self.document(first + i)) for i in range(self.documents_per_window)]
-        rows = pack([len(item) for item in tokens], self.row_length)
+        rows = pack([len(item) for item in tokens], self.row_length, [item.document_id for item in tokens])
         # packing puts long documents first: shuffle rows so that every batch sees every task
         random.Random(f"{self.seed}/window/{window}").shuffle(rows)
         parts = [rows[part :: self.batches_per_window] for part in range(self.batches_per_window)]

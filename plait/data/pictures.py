@@ -4,6 +4,7 @@ Pictures come from named pools (scenes, glyphs) in fixed shares, with replacemen
 and which of them a split allows is the world's affair.
 """
 
+import math
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate as cumulate
@@ -51,9 +52,18 @@ class PictureBatches:
         self.names = [name for name, weight in weights.items() if weight > 0]
         bad = [name for name in self.names if not len(pools.get(name, ()))]
         if bad or not self.names:
-            raise RecipeError(f"Pools {bad or list(weights)} give no pictures, expected weights over {sorted(pools)}.")
-        if batch_size % num_ranks:
-            raise RecipeError(f"A batch of {batch_size} pictures does not divide among {num_ranks} ranks.")
+            raise RecipeError(
+                f"Pools {bad or list(weights)} give 0 pictures, expected weights over {sorted(pools)}. Next: correct the names "
+                "in batches.weights."
+            )
+        negative = {name: weight for name, weight in weights.items() if not 0 <= weight < math.inf}
+        if negative:
+            raise RecipeError(f"Pools have the weights {negative}, expected finite numbers of at least 0. 0 leaves a pool out.")
+        if batch_size < 1 or batch_size % num_ranks:
+            raise RecipeError(
+                f"A batch of {batch_size} pictures for {num_ranks} ranks: expected at least 1 each and the same number for all. "
+                "Next: set batches.batch_size to a multiple of the ranks."
+            )
         self.pools = [pools[name] for name in self.names]
         self._bounds = list(cumulate(weights[name] for name in self.names))
         self.pixels, self.batch_size, self.num_batches = pixels, batch_size, num_batches

@@ -143,7 +143,10 @@ class FactorisedRows(nn.Module):
     ) -> None:
         super().__init__()
         if softcap is not None:
-            raise RecipeError("Factorised codes do not work under a final soft cap (Gemma-2): use code_rows='dense'.")
+            raise RecipeError(
+                f"The backbone has a final soft cap at {softcap}, factorised codes expect none (a capped sum does not factorise): "
+                "use code_rows='dense'."
+            )
         if len(digit_sizes) < 2:
             raise RecipeError(f"A code with digits {tuple(digit_sizes)} has nothing to factorise: use code_rows='dense'.")
         self.digit_sizes = tuple(digit_sizes)

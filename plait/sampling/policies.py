@@ -5,6 +5,7 @@ one: the token that crosses the threshold stays), softmax, draw; the penalty for
 Knows no segments: the caller hands over the logits of what is legal now, with -inf for ids that are impossible.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -72,10 +73,12 @@ class SamplingPolicy:
 
     def __post_init__(self) -> None:
         weights = self.guidance if isinstance(self.guidance, Sequence) else (self.guidance,)
-        in_range = self.temperature >= 0 and self.top_k >= 0 and 0 < self.top_p <= 1 and self.repetition_penalty > 0
-        if not in_range or not weights or min(weights) < 0:
+        numbers = (*weights, self.temperature, self.repetition_penalty)
+        in_range = all(0 <= number < math.inf for number in numbers) and self.repetition_penalty > 0
+        if not (in_range and weights and isinstance(self.top_k, int) and self.top_k >= 0 and 0 < self.top_p <= 1):
             raise RecipeError(
-                f"{self}: expected guidance >= 0, temperature >= 0, top_k >= 0, 0 < top_p <= 1 and repetition_penalty > 0."
+                f"{self}: expected finite numbers, guidance >= 0, temperature >= 0, a whole top_k >= 0, 0 < top_p <= 1 and "
+                "repetition_penalty > 0. Change what lies outside."
             )
 
     @property

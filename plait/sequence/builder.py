@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from plait.document import Document
+from plait.errors import LayoutError
 from plait.protocols import Layout
 from plait.sequence.batch import TERMS, DocumentPlace, ImagePlace, SequenceBatch
 from plait.sequence.layout import DocumentLayout, Tokens
@@ -40,7 +41,7 @@ class SequenceBuilder:
             counts: targets per term of the whole optimiser step; None: those of this batch.
 
         Raises:
-            LayoutError: a document does not fit a row or breaks the layout.
+            LayoutError: there is no document, one does not fit a row, or one breaks the layout.
             VocabularyError: an unknown word or code.
         """
         return self.assemble([self.encode(document) for document in documents], row_length, counts)
@@ -49,8 +50,10 @@ class SequenceBuilder:
         self, tokens: Sequence[Tokens], row_length: int | None = None, counts: Mapping[str, float] | None = None
     ) -> SequenceBatch:
         """Pack documents that are laid out already (see `build`)."""
-        lengths = [len(item) for item in tokens]
-        rows = [[index] for index in range(len(tokens))] if row_length is None else pack(lengths, row_length)
+        if not tokens:
+            raise LayoutError("A batch of 0 documents was asked for, expected at least 1. Check what selects them.")
+        lengths, names = [len(item) for item in tokens], [item.document_id for item in tokens]
+        rows = [[index] for index in range(len(tokens))] if row_length is None else pack(lengths, row_length, names)
         return self.arrange([[tokens[member] for member in row] for row in rows], row_length or max(lengths), counts)
 
     def count_targets(self, tokens: Sequence[Tokens]) -> dict[str, float]:

@@ -98,14 +98,22 @@ class DocumentLayout:
         segments = self.vocabulary.code_segments
         shapes = tuple(np.shape(grid) for grid in span.codes or ())
         if shapes != self.grid_shapes:
-            raise LayoutError(f"Image {span.image_id!r} has code grids {shapes}, expected {self.grid_shapes}.")
+            raise LayoutError(
+                f"Image {span.image_id!r} has code grids {shapes}, expected {self.grid_shapes}. Bring the picture to the size "
+                "of the tokenizer and encode it again."
+            )
         runs = []
         for grid, segment in zip(span.codes or (), segments, strict=True):
-            codes = np.asarray(grid, dtype=np.int64).reshape(-1)
+            codes = np.asarray(grid).reshape(-1)
+            if not np.issubdtype(codes.dtype, np.integer):
+                raise LayoutError(
+                    f"Image {span.image_id!r} has codes of type {codes.dtype}, expected whole numbers. Encode it again."
+                )
+            codes = codes.astype(np.int64)
             if codes.min() < 0 or codes.max() >= segment.size:
                 raise VocabularyError(
                     f"Image {span.image_id!r}: codes run from {codes.min()} to {codes.max()}, outside the {segment.size} "
-                    f"codes of segment {segment.name!r}. Was it encoded with another tokenizer?"
+                    f"codes of segment {segment.name!r}. Was it encoded with another tokenizer? Encode it with this one."
                 )
             runs.append(codes + segment.offset)
         return np.concatenate(runs)
@@ -125,9 +133,9 @@ class DocumentLayout:
         """Lay out one document.
 
         Raises:
-            LayoutError: an image has no form, is a feature image (no system with features is laid out here yet), a hole is not the
-                last span, or grids have the wrong shape.
-            VocabularyError: a word or code is unknown.
+            LayoutError: a text is empty, an image has no form, is a feature image (no system with features is laid out here yet), a
+                hole is not the last span, or grids have the wrong shape.
+            VocabularyError: a word or code is unknown. Both name document and span.
         """
         specials = self.vocabulary.specials
         ids: list[np.ndarray] = [np.array([specials["begin_document"]])]
@@ -135,27 +143,12 @@ class DocumentLayout:
         images: list[tuple[int, int, ImageSpan]] = []
         position = 1
         for index, span in enumerate(document.spans):
-            if isinstance(span, TextSpan):
-                run = self.encode_text(span.text)
-                flags = np.full(len(run), span.loss)
-            elif span.form != "codes":
-                raise LayoutError(
-                    f"Document {document.id!r}: image {span.image_id!r} has form {span.form!r}, expected 'codes'. "
-                    "A template sets the form: wrap the document first."
-                )
-            elif span.is_hole:
-                if index != len(document.spans) - 1:
-                    raise LayoutError(
-                        f"Document {document.id!r}: image {span.image_id!r} (span {index}) has no codes and is not the last span. "
-                        "Encode it first, or let `generate` draw it."
-                    )
-                run, flags = np.array([specials["begin_image"]]), np.array([span.begin_loss])
-            else:
-                codes = self.encode_codes(span)
-                run = np.concatenate([[specials["begin_image"]], codes, [specials["end_image"]]])
-                flags = np.full(len(run), span.loss)
-                flags[0] = span.begin_loss
-                images.append((position + 1, len(codes), span))
+            try:
+                run, flags = self._encode_span(span, is_last=index == len(document.spans) - 1)
+            except (LayoutError, VocabularyError) as error:
+                raise type(error)(f"Document {document.id!r}, span {index}: {error}") from error
+            if isinstance(span, ImageSpan) and not span.is_hole:
+                images.append((position + 1, len(run) - 2, span))
             ids.append(run)
             loss.append(flags)
             position += len(run)
@@ -164,6 +157,36 @@ class DocumentLayout:
             ids.append(np.array([specials["end_document"]]))
             loss.append(np.array([last.loss]))
         return Tokens(np.concatenate(ids), np.concatenate(loss), tuple(images), document.id)
+
+    def _encode_span(self, span: Span, is_last: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and loss flags of one span."""
+        begin, end = self.vocabulary.specials["begin_image"], self.vocabulary.specials["end_image"]
+        if isinstance(span, TextSpan):
+            run = self.encode_text(span.text)
+            if not len(run):
+                raise LayoutError(f"The text {span.text!r} has 0 tokens, expected at least 1. Write something or leave it out.")
+            return run, np.full(len(run), span.loss)
+        if span.form == "features":
+            raise LayoutError(
+                f"Image {span.image_id!r} has form 'features', expected 'codes': no system here reads features yet. "
+                "Use a template that sets the form 'codes'."
+            )
+        if span.form != "codes":
+            raise LayoutError(
+                f"Image {span.image_id!r} has form {span.form!r}, expected 'codes'. "
+                "A template sets the form: wrap the document first."
+            )
+        if not span.is_hole:
+            codes = self.encode_codes(span)
+            flags = np.full(len(codes) + 2, span.loss)
+            flags[0] = span.begin_loss
+            return np.concatenate([[begin], codes, [end]]), flags
+        if not is_last:
+            raise LayoutError(
+                f"Image {span.image_id!r} has no codes and is not the last span, expected codes. "
+                "Encode it first, or let `generate` draw it."
+            )
+        return np.array([begin]), np.array([span.begin_loss])
 
     def decode(self, tokens: Tokens) -> Document:
         """The exact inverse of `encode`, text in the tokenizer's normal form and neighbouring text spans of equal loss merged.

@@ -13,12 +13,13 @@ from plait.axes import Int, Tensor
 from plait.errors import LayoutError
 
 
-def pack(lengths: Sequence[int], row_length: int) -> list[list[int]]:
+def pack(lengths: Sequence[int], row_length: int, names: Sequence[str] = ()) -> list[list[int]]:
     """Assign documents to rows.
 
     Args:
         lengths: tokens of each document.
         row_length: capacity of a row in tokens.
+        names: what error messages call the documents; by default their numbers.
 
     Returns:
         Per row, the indices of its documents in the order in which they stand.
@@ -28,8 +29,9 @@ def pack(lengths: Sequence[int], row_length: int) -> list[list[int]]:
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     if len(order) and lengths[order[0]] > row_length:
+        name = names[order[0]] if names else int(order[0])
         raise LayoutError(
-            f"Document {int(order[0])} has {lengths[order[0]]} tokens, more than the row length {row_length}: "
+            f"Document {name!r} has {lengths[order[0]]} tokens, more than the row length {row_length}: "
             "raise row_length, or leave such documents out of the source."
         )
     rows: list[list[int]] = []

@@ -70,7 +70,7 @@ class LiquidTemplate:
     ) -> None:
         for name, value in (("text_to_image_ratio", text_to_image_ratio), ("caption_dropout", caption_dropout)):
             if not 0 <= value <= 1:
-                raise RecipeError(f"{name} is {value}, expected a share between 0 and 1.")
+                raise RecipeError(f"{name} is {value}, expected a share between 0 and 1. Set template.{name}.")
         self.text_to_image_ratio, self.caption_dropout = text_to_image_ratio, caption_dropout
         self.instructions, self.seed = tuple(instructions), seed
         self.double_wrap = double_wrap

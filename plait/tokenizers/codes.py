@@ -59,7 +59,14 @@ class CodeCache:
         self.digit_sizes: tuple[tuple[int, ...], ...] = tuple(tuple(sizes) for sizes in self.manifest["digit_sizes"])
         self.grid_shapes: tuple[tuple[int, int], ...] = tuple((gh, gw) for gh, gw in self.manifest["grid_shapes"])
         self._row = {image_id: row for row, image_id in enumerate(self.image_ids)}
-        self._levels = [self._map(entry, verify) for entry in self.manifest["files"]]
+        files = self.manifest["files"]
+        shapes = [tuple(entry["shape"]) for entry in files]
+        if shapes != list(self.grid_shapes):
+            raise CheckpointError(
+                f"Code cache {self.folder}: its files hold grids {shapes}, its manifest says {list(self.grid_shapes)}. "
+                "The cache is damaged: delete the folder and encode again."
+            )
+        self._levels = [self._map(entry, verify) for entry in files]
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -207,6 +214,11 @@ def _encode(
                 raise CheckpointError(
                     f"load_pictures gave {len(pictures)} pictures for {len(names)} names ({names[0]!r}, ...)."
                 )
+            if not bool((pictures.abs() <= 1.0).all()):  # not a number is not at most 1 either
+                raise CheckpointError(
+                    f"Pictures from {names[0]!r} on hold values from {pictures.min():g} to {pictures.max():g}, expected -1 to 1. "
+                    "Let load_pictures scale them (plait.images.to_tensor)."
+                )
             with torch.no_grad():
                 levels = tokenizer.encode(pictures.to(device))
             for grid, codes in zip(grids, levels, strict=True):
@@ -226,15 +238,19 @@ def _encode(
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
-        raise CheckpointError(f"No code cache at {folder}: {MANIFEST} is missing. Make one with plait-encode.")
+        raise CheckpointError(f"No code cache at {folder}: {MANIFEST} is missing, expected there. Make one with plait-encode.")
     try:
         manifest = json.loads(path.read_text())
         missing = {"tokenizer_hash", "data_fingerprint", "code_sizes", "digit_sizes", "grid_shapes", "files", "image_ids"}
         missing -= manifest.keys()
         found = manifest.get("format")
+        if found == FORMAT and not all(
+            {"name", "dtype", "shape", "sha256"} <= entry.keys() for entry in manifest.get("files", ())
+        ):
+            raise ValueError("an entry of `files` lacks name, dtype, shape or sha256")
     except (ValueError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} cannot be read: {error}. The cache is damaged: delete the folder and encode again."
+            f"{path} cannot be read: {error}. Expected the JSON of a cache. The cache is damaged: delete the folder and encode again."
         ) from error
     if found != FORMAT or missing:
         raise CheckpointError(

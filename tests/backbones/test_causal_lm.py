@@ -228,7 +228,7 @@ def test_wrong_settings_are_refused_by_name() -> None:
         CausalLM.from_config("llama", hidden_sise=16)
     with pytest.raises(RecipeError, match="4 is not a multiple of num_key_value_heads = 3"):
         CausalLM.from_config("llama", num_attention_heads=4, num_key_value_heads=3)
-    with pytest.raises(RecipeError, match="layer_types has 2 entries, which 3 layers are not a multiple of"):
+    with pytest.raises(RecipeError, match="num_hidden_layers is 3, expected a multiple of the 2 entries of layer_types"):
         CausalLM.from_config("qwen3", num_hidden_layers=3, layer_types=("sliding_attention", "full_attention"))
     with pytest.raises(RecipeError, match="refuses"):
         CausalLM.from_config("qwen3", num_hidden_layers=2, layer_types=("looking", "away"))

@@ -67,7 +67,7 @@ def open_source(task: str, pools: Pools, glyphs: Sequence[Glyph], seed: int, siz
     """
     split = pools.split
     if task not in TASKS:
-        raise RecipeError(f"EmojiWorld has no task {task!r}: expected one of {TASKS}.")
+        raise RecipeError(f"EmojiWorld has no task {task!r}: expected one of {TASKS}. Next: choose among them.")
     if task == "glyphs":
         documents = [write_glyph(glyph) for glyph in glyphs]
         return _select(task, split, _shuffle(documents, seed, task, split), size)

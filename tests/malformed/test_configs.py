@@ -1,0 +1,253 @@
+"""Malformed configs: through the commands themselves, composed by Hydra, refused with exit code 2 and a message on stderr."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from lightning_modules import encode, generate, report, train
+from lightning_modules.instantiate import Assembly
+from lightning_modules.launch import launch, write_job
+from lightning_modules.loops.curriculum import compose_job
+from plait.checkpoints import save_checkpoint
+from plait.errors import PlaitError
+from tests.malformed.standard import Case as Standard
+from tests.malformed.standard import assert_says, contents, table
+from tests.malformed.test_images import PICTURE, encoded
+
+COMMANDS = {"train": train.main, "encode": encode.main, "generate": generate.main, "report": report.main}
+SMALL = ("scale=tiny", "logger=none", "callbacks=none")
+TOKENIZER = ("experiment=liquid/tokenizer", *SMALL)
+TINY = ("experiment=liquid/pretraining", *SMALL)
+OUTPUTS = {".safetensors", ".png", ".bin", ".html", ".tmp", ".parquet"}
+"""What a finished command leaves and a refused one does not."""
+
+
+@pytest.fixture(scope="module")
+def assembly() -> Assembly:
+    """The parts of a sound recipe at scale=tiny, untrained."""
+    torch.manual_seed(0)
+    return Assembly(compose_job("train", [*TINY, "paths.folder=none"]))
+
+
+@pytest.fixture(scope="module")
+def model(assembly: Assembly) -> Any:
+    """Liquid."""
+    return assembly.build("model")
+
+
+@pytest.fixture(autouse=True)
+def _shared_parts(assembly: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The world and the words, which no case is about, are made once; everything else is built from the config of the case."""
+    given = {name: assembly.build(name) for name in ("world", "text_tokenizer")}
+    monkeypatch.setattr("lightning_modules.launch.Assembly", partial(Assembly, given=given))
+
+
+@pytest.fixture(scope="module")
+def inputs(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The inputs, made once: no refusal may change them, which every test checks."""
+    folder = tmp_path_factory.mktemp("inputs") / "given"
+    make_inputs(folder, model)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hydra sets up logging for the process; here that is the process of the tests."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    for handler in set(logging.root.handlers) - set(handlers):
+        handler.close()
+    logging.root.handlers[:], logging.root.level = handlers, level
+    GlobalHydra.instance().clear()
+
+
+def finish_run(folder: Path, model: Any) -> None:
+    """A folder as a finished training run leaves it."""
+    config = compose_job("train", [*TINY, f"paths.folder={folder}"])
+    save_checkpoint(folder / "checkpoints" / "last.ckpt", model)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    write_job(folder, {"state": "finished"})
+
+
+def make_inputs(given: Path, model: Any) -> None:
+    """What the cases below name: runs, bases and documents, most of them malformed."""
+    tokenizer = model.vision_tokenizer
+    given.mkdir()
+    finish_run(given / "run", model)
+    for name, text in {"run-of-bits": "{", "run-of-ink": '{"state": "finished"}'}.items():
+        (given / name).mkdir()
+        (given / name / "job.json").write_text(text)
+        (given / name / "config.yaml").write_text("base: {[")
+    save_checkpoint(given / "tokenizer", tokenizer)
+    save_checkpoint(given / "unfinished", tokenizer, is_complete=False, step=7)
+    save_checkpoint(given / "language-model", model)
+    save_checkpoint(given / "flipped", tokenizer)
+    data = bytearray((given / "flipped" / "model.safetensors").read_bytes())
+    data[-9] ^= 4
+    (given / "flipped" / "model.safetensors").write_bytes(data)
+    (given / "tree.png").write_bytes(encoded(PICTURE))
+    documents = {
+        "no-json": '{"spans": [',
+        "a-list": "[1, 2]",
+        "two-errors": '{"spans": [{"type": "txt"}, {"text": "a car"}]}',
+        "no-picture": '{"spans": [{"type": "image", "image_id": "forest.png"}, {"type": "text", "text": "a car"}]}',
+        "no-word": '{"spans": [{"type": "image", "image_id": "tree.png"}, {"type": "text", "text": "a red carr"}]}',
+    }
+    for name, text in documents.items():
+        (given / f"{name}.json").write_text(text)
+
+
+def Case(name: str, command: str, overrides: tuple[str, ...], item: str, finding: str, remedy: str) -> Any:
+    """A command that is refused; `{given}` in an override is the folder of inputs."""
+    return Standard(name, lambda _: (command, overrides), item, finding, remedy)
+
+
+def on_tiny(*overrides: str) -> tuple[str, ...]:
+    return (*TINY, *overrides)
+
+
+def drawing(*overrides: str) -> tuple[str, ...]:
+    return ("run={given}/run", *overrides)
+
+
+@table(
+    Case("misspelt-key", "train", on_tiny("template.caption_drop=0.2"), r"template\.caption_drop", "no such key. Expected .*in temp",
+         r"did you mean template\.caption_dropout\?"),
+    Case("unknown-experiment", "train", ("experiment=liquid/pretrain",), "experiment=liquid/pretrain",
+         "no such option. Expected one of liquid/instruction", "did you mean experiment=liquid/pretraining"),
+    Case("unknown-option", "train", on_tiny("backbone=huge"), "backbone=huge", "Expected one of hub, small", "choose among|did you"),
+    Case("override-cut", "train", on_tiny("template.caption_dropout=[0.2"), r"caption_dropout=\[0\.2", "Expected key=value", "close"),
+    Case("reference-to-nothing", "train", on_tiny("seed=${nowhere}"), "seed", "'nowhere' not found.*Expected", "set it on the comm"),
+    Case("ratio-over-one", "train", on_tiny("template.text_to_image_ratio=1.4"), "text_to_image_ratio is 1.4",
+         "expected a share between 0 and 1", "Set template.text_to_image_ratio"),
+    Case("base-missing", "train", ("experiment=liquid/pretraining",), r"base\.vision_tokenizer is", "not set", "Next: plait-train exp"),
+    Case("encode-without-tokenizer", "encode", (), r"base\.vision_tokenizer is", "not set", "Next: plait-train experiment"),
+    Case("document-two-errors", "generate", drawing("document={given}/two-errors.json"), r"two-errors\.json.*span 0 .*span 1",
+         "2 problems: .*'txt'.*None.*Expected", "Correct the JSON"),
+    Case("report-of-nothing", "report", ("runs=[{given}]",), "given is no run folder", r"expected passport\.json", "Check the path"),
+)  # fmt: skip
+def test_a_command_refuses(
+    case: Any, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The command itself, as a shell runs it: exit code 2, the message on stderr."""
+    command, overrides = case.prepare(inputs)
+    run, before = tmp_path / "run", contents(inputs)
+    folders = [f"paths.folder={run}", f"hydra.run.dir={run}"]
+    monkeypatch.setattr(
+        sys, "argv", [f"plait-{command}", *(item.replace("{given}", str(inputs)) for item in overrides), *folders]
+    )
+    with pytest.raises(SystemExit) as caught:
+        COMMANDS[command]()
+    assert caught.value.code == 2
+    assert_says(case, capsys.readouterr().err)
+    assert_nothing_made(run)
+    assert contents(inputs) == before
+
+
+@table(
+    Case("misspelt-group", "train", on_tiny("sclae=paper"), "sclae", "no such key. Expected one of", "did you mean "),
+    Case("unknown-curriculum", "train", ("curriculum=demoo",), "curriculum=demoo", "one of demo, sk", r"curriculum=demo\?"),
+    Case("no-recipe", "train", (), "recipe", "Expected experiment=", "--help"),
+    Case("seed-a-word", "train", (*TOKENIZER, "seed=one"), "seed is 'one'", "expected a whole number from 0", "set seed="),
+    Case("seed-negative", "train", (*TOKENIZER, "seed=-1"), "seed is -1", "expected a whole number from 0", "set seed="),
+    Case("backbone-setting", "train", on_tiny("+backbone.hiden_size=3"), "'hiden_size'", "Expected one of its", "mean hidden_size"),
+    Case("backbone-layers-a-word", "train", on_tiny("backbone.num_hidden_layers=two"), "num_hidden_layers is 'two'",
+         "expected a multiple of the 2 entries", "Change one"),
+    Case("heads-do-not-divide", "train", on_tiny("backbone.num_attention_heads=4", "backbone.num_key_value_heads=3"),
+         "num_attention_heads = 4", "is not a multiple of num_key_value_heads = 3", "Set backbone.num_key_value_heads"),
+    Case("backbone-not-there", "train", ("experiment=liquid/pretraining", *SMALL, "backbone=hub", "backbone.name_or_folder=no/x"), "no/x",
+         "cannot read it.*Expected a name on the Hub", "Check the spelling"),
+    Case("text-table-too-small", "train", on_tiny("backbone.vocab_size=40"), "text tokenizer", r"\d+ ids but .* has 40 rows",
+         "build the backbone with vocab_size"),
+    Case("forbidden-target", "train", (*TOKENIZER, "+stage.extra._target_=os.system"), r"stage\.extra: _target_ 'os\.system'",
+         "not allowed. Expected a public name", "PLAIT_IMPORT_ROOTS"),
+    Case("target-not-there", "train", (*TOKENIZER, "stage.optimizer._target_=torch.optim.AdamWW"), r"stage\.optimizer: .*AdamWW",
+         "torch.optim has no 'AdamWW'. Expected", r"did you mean torch\.optim\.AdamW\?"),
+    Case("argument-not-there", "train", (*TOKENIZER, "+stage.optimizer.learning_rate=1"), "stage.optimizer", "'learning_rate'.*Expected",
+         "change stage.optimizer"),
+    Case("ratio-a-word", "train", on_tiny("template.text_to_image_ratio=high"), "template.text_to_image_ratio is 'high'",
+         "expected float", "set template.text_to_image_ratio"),
+    Case("instructions-a-word", "train", on_tiny("+template.instructions=Draw"), "template.instructions is 'Draw'",
+         r"expected .*Sequence\[str\]", "set template.instructions"),
+    Case("temperature-negative", "train", ("experiment=liquid/pretraining", *SMALL[:2], "image_policy.temperature=-1.0"),
+         "image_policy", "temperature=-1.*expected",
+         "Change what lies outside"),
+    Case("weight-of-unknown-task", "train", on_tiny("+batches.weights.videos=0.2"), "'videos'", "expected names among its sources",
+         "take the name out"),
+    Case("weight-negative", "train", on_tiny("batches.weights.vqa=-0.2"), "'vqa': -0.2", "expected .*at least 0", "0 leaves"),
+    Case("unknown-task", "train", on_tiny("batches.sources.tasks=[text,videos]"), "task 'videos'", "expected one of", "choose among"),
+    Case("unknown-loss-term", "train", on_tiny("+objective.txt=1.0", "batches.documents_per_window=8"), "speak of txt",
+         "announces counts for text, image.*Expected a count", "take the name out"),
+    Case("steps-do-not-divide", "train", on_tiny("trainer.accumulate_grad_batches=2", "batches.num_batches=3"), "epoch of 3 micro-b",
+         "does not divide into optimiser steps of 2", "limit_train_batches=2"),
+    Case("accumulate-disagrees", "train", on_tiny("batches.accumulate=2"), "accumulate=2", "Trainer runs with accumulate=1",
+         "Build the dataset with"),
+    Case("row-too-short", "train", on_tiny("batches.row_length=20", "batches.documents_per_window=8"), "Document '",
+         r"\d+ tokens, more than the row length 20", "raise row_length"),
+    Case("positions-too-few", "train", on_tiny("backbone.max_position_embeddings=64"), "A document of", "was made for 64 positions",
+         "Raise max_position_embeddings"),
+    Case("rate-negative", "train", (*TOKENIZER, "stage.optimizer.lr=-1"), "stage.optimizer", "Invalid learning rate: -1.*Expected",
+         "change stage.optimizer"),
+    Case("warmup-negative", "train", (*TOKENIZER, "stage.schedule.warmup_steps=-4"), "warmup_steps is -4", "expected at least 0",
+         "set stage.schedule.warmup_steps"),
+    Case("no-step", "train", (*TOKENIZER, "trainer.max_steps=0"), "max_steps is 0", "expected at least 1", "set trainer.max_steps"),
+    Case("no-such-device", "train", (*TOKENIZER, "trainer.accelerator=abacus"), "trainer", "abacus.*Expected", "trainer=<cpu"),
+    Case("batch-of-nothing", "train", (*TOKENIZER, "batches.batch_size=0"), "batch of 0 pictures", "expected at least 1",
+         "set batches.batch_size"),
+    Case("pictures-off-the-patch", "train", (*TOKENIZER, "vision_tokenizer.image_size=[60,64]"), "60 x 64", "multiples of the patch, 16",
+         "Resize or pad"),
+    Case("factorised-under-a-cap", "train",
+         on_tiny("backbone.architecture=gemma2", "~backbone.use_sliding_window", "model.code_rows=factorised"),
+         "factorised codes", r"soft cap at 30\.0.*expect none", "use code_rows='dense'"),
+    Case("base-nowhere", "train", on_tiny("base.vision_tokenizer={given}/none"), "given/none", "no checkpoint: expected",
+         "Next: plait-train experiment=liquid/tokenizer"),
+    Case("base-unfinished", "train", on_tiny("base.vision_tokenizer={given}/unfinished"), "given/unfinished",
+         r"not finished \(step 7\), expected a finished", "Next: plait-train experiment"),
+    Case("base-flipped", "train", on_tiny("base.vision_tokenizer={given}/flipped"), "flipped/model.safetensors", "its sha256 is",
+         "Next: plait-train experiment"),
+    Case("base-of-another-part", "train", on_tiny("base.vision_tokenizer={given}/language-model"), "language-model does not fit Patch",
+         r"\d+ of \d+ tensors are missing .*are unexpected", "Build the model from the config"),
+    Case("resume-from-weights", "train", (*TOKENIZER, "checkpoint={given}/tokenizer"), "given/tokenizer", "weights only, expected",
+         "Use it as a base"),
+    Case("resume-from-nothing", "train", (*TOKENIZER, "checkpoint=last"), "holds no checkpoint", "expected .*last.ckpt", "start without"),
+    Case("run-nowhere", "generate", ("run={given}/none", "prompt=a"), "run=.*given/none", "no run folder: expected config.yaml", "check"),
+    Case("run-record-damaged", "generate", ("run={given}/run-of-bits", "prompt=a"), r"run-of-bits/job\.json", "Expected what a job",
+         "move .* aside"),
+    Case("run-config-damaged", "generate", ("run={given}/run-of-ink", "prompt=a"), r"run-of-ink/config\.yaml", "Expected what a job",
+         "move .* aside"),
+    Case("prompt-and-document", "generate", drawing("prompt=a", "document=b"), "prompt='a' and document='b'", "expected one of them",
+         "Give either"),
+    Case("prompt-unknown-word", "generate", drawing("prompt='a red carr'"), "'carr'", r"has \d+ entries and the nearest", "Reword"),
+    Case("document-nowhere", "generate", drawing("document={given}/none.json"), r"given/none\.json", "No such file.*Expected JSON",
+         "Check the path"),
+    Case("document-no-json", "generate", drawing("document={given}/no-json.json"), r"no-json\.json", "line 1 .*Expected JSON", "Check"),
+    Case("document-picture-nowhere", "generate", drawing("document={given}/no-picture.json"), r"given/forest\.png", "no such file",
+         "Check the path"),
+    Case("document-unknown-word", "generate", drawing("document={given}/no-word.json"), "'no-word', span 1.*'carr'",
+         "the nearest are 'car", "Reword the text"),
+)  # fmt: skip
+def test_a_malformed_config_is_refused(case: Any, inputs: Path, tmp_path: Path) -> None:
+    """What a command does once Hydra is set up: compose and launch."""
+    command, overrides = case.prepare(inputs)
+    run, before = tmp_path / "run", contents(inputs)
+    with pytest.raises(PlaitError) as caught:
+        launch(compose_job(command, [*(item.replace("{given}", str(inputs)) for item in overrides), f"paths.folder={run}"]))
+    assert_says(case, "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())]))
+    assert_nothing_made(run)
+    assert contents(inputs) == before
+
+
+def assert_nothing_made(run: Path) -> None:
+    """A refused job leaves the record of its failure and no output."""
+    assert not [path for path in run.rglob("*") if path.suffix in OUTPUTS]
+    job = run / "job.json"
+    assert not job.exists() or json.loads(job.read_text())["state"] == "failed"
