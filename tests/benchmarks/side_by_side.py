@@ -37,11 +37,12 @@ ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to do the work: `run(round)` returns how many units of work it did (same round, same work in every arm)."""
+    """One way to do the work: `run(round)` returns how many units of work it did (same round, same work in every arm), or
+    (units, seconds) where only a part of the call counts and it timed that itself."""
 
     name: str
     description: str
-    run: Callable[[int], float]
+    run: Callable[[int], float | tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,8 @@ def measure(arms: Sequence[Arm], rounds: int, warm_up: int = 1, clock: Callable[
         first = number % len(arms)
         for arm in (*arms[first:], *arms[:first]):
             start = clock()
-            work = arm.run(number)
-            duration = clock() - start
+            result = arm.run(number)
+            work, duration = result if isinstance(result, tuple) else (result, clock() - start)
             if number >= 0:
                 seconds[arm.name].append(duration / work)
     return Measured(seconds)
