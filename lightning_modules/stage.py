@@ -67,10 +67,11 @@ class Stage(lightning.LightningModule):
         """The loss of one micro-batch, normalised over its optimiser step."""
         terms = self.model.loss(batch)
         counts = _step_counts(batch)
-        loss = self._weigh(terms, counts)
+        divisor = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        loss = self._weigh(terms, counts, divisor)
         if self._is_logged(self.global_step):
-            self._train_book.add(terms, loss)
-        return loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+            self._train_book.add(terms, loss.detach() / divisor)
+        return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log an optimiser step that is due, all its micro-batches and ranks together."""
@@ -169,7 +170,7 @@ class Stage(lightning.LightningModule):
             )
         return self.term_weights.get(term, 1.0)
 
-    def _weigh(self, terms: LossTerms, counts: Mapping[str, float]) -> Tensor:
+    def _weigh(self, terms: LossTerms, counts: Mapping[str, float], divisor: int) -> Tensor:
         strange = sorted((set(terms.sums) | set(self.term_weights)) - set(counts))
         if strange:
             raise RecipeError(
@@ -180,8 +181,10 @@ class Stage(lightning.LightningModule):
             raise RecipeError(
                 f"An optimiser step without a single target (terms {', '.join(counts)}): look at it with the audit."
             )
-        shares = [self._weight(name) * value / counts[name] for name, value in terms.sums.items() if counts[name]]
-        return sum(shares) if shares else torch.zeros((), device=self.device, requires_grad=True)
+        # one number per term, one product: in a small model every further node of the graph is felt
+        factors = {name: self._weight(name) * divisor / counts[name] for name in terms.sums if counts[name]}
+        shares = [terms.sums[name] * factor for name, factor in factors.items()]
+        return sum(shares[1:], shares[0]) if shares else torch.zeros((), device=self.device, requires_grad=True)
 
 
 def _step_counts(batch: Any) -> Mapping[str, float]:
