@@ -2,8 +2,8 @@
 
 The update of a two-dimensional weight is its momentum, orthogonalised by five Newton-Schulz steps, scaled to the size of an AdamW
 update (Moonlight, arXiv:2502.16982, section 2.2). torch.optim.Muon does the same in bfloat16, one matrix after the other, which is
-slower on a processor without bfloat16 units (2.9 times, reports/benchmarks/muon.md). Here matrices of equal shape run as one batched
-product in the type of the gradient.
+slower on a processor without bfloat16 units (about three times, reports/benchmarks/muon.md). Here matrices of equal shape run as one
+batched product in the type of the gradient.
 """
 
 from collections import defaultdict

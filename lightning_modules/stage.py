@@ -73,10 +73,11 @@ class Stage(lightning.LightningModule):
         """The loss of one micro-batch, normalised over its optimiser step."""
         terms = self.model.loss(batch)
         counts = _step_counts(batch)
-        loss = self._weigh(terms, counts)
+        divisor = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        loss = self._weigh(terms, counts, divisor)
         if self._is_logged(self.global_step):
-            self._train_book.add(terms, loss)
-        return loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+            self._train_book.add(terms, loss.detach() / divisor)
+        return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log an optimiser step that is due, all its micro-batches and ranks together."""
@@ -184,7 +185,7 @@ class Stage(lightning.LightningModule):
     def _count(self, term: str, counts: Mapping[str, float]) -> float:
         return sum(counts.get(name, 0.0) for name in self.averaged_over.get(term, (term,)))
 
-    def _weigh(self, terms: LossTerms, counts: Mapping[str, float]) -> Tensor:
+    def _weigh(self, terms: LossTerms, counts: Mapping[str, float], divisor: int) -> Tensor:
         spoken = {*self.term_weights, *self.averaged_over} - {*terms.sums}  # of terms that the model does not make
         spoken = spoken.union(*(self.averaged_over.get(name, (name,)) for name in terms.sums))
         strange = sorted(spoken - set(counts))
@@ -199,8 +200,9 @@ class Stage(lightning.LightningModule):
                 f"An optimiser step without a single target (terms {', '.join(counts)}): look at it with the audit."
             )
         means = [(name, value, self._count(name, counts)) for name, value in terms.sums.items()]
-        shares = [self._weight(name) * value / count for name, value, count in means if count]
-        return sum(shares) if shares else torch.zeros((), device=self.device, requires_grad=True)
+        # one number per term, one product: in a small model every further node of the graph is felt
+        shares = [value * (self._weight(name) * divisor / count) for name, value, count in means if count]
+        return sum(shares[1:], shares[0]) if shares else torch.zeros((), device=self.device, requires_grad=True)
 
 
 def _step_counts(batch: Any) -> Mapping[str, float]:

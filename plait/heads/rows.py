@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from plait.axes import Float, Int, Tensor
@@ -22,10 +23,36 @@ def cap(logits: Tensor, softcap: float | None) -> Tensor:
     return logits if softcap is None else softcap * torch.tanh(logits / softcap)
 
 
+class _DenseScore(torch.autograd.Function):
+    """Log-sum-exp and target logit of logits whose memory it takes over: it holds their exponentials, then their gradient."""
+
+    @staticmethod
+    def forward(ctx, logits, targets):
+        owned = targets.clamp(min=0)[:, None]
+        target = logits.gather(-1, owned).squeeze(-1)
+        largest = logits.amax(-1, keepdim=True)
+        total = logits.sub_(largest).exp_().sum(-1, keepdim=True)
+        ctx.mark_dirty(logits)
+        ctx.mark_non_differentiable(logits)
+        ctx.set_materialize_grads(False)  # else zeros of the size of the logits
+        ctx.save_for_backward(logits, total, owned)
+        return (total.log() + largest).squeeze(-1), target, logits
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, lse_gradient, target_gradient, _):
+        exponentials, total, owned = ctx.saved_tensors
+        gradient = exponentials.mul_(0.0 if lse_gradient is None else lse_gradient[:, None] / total)
+        return gradient if target_gradient is None else gradient.scatter_add_(-1, owned, target_gradient[:, None]), None
+
+
 def score_dense(logits: Float[Tensor, "n k"], targets: Int[Tensor, "n"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """(log-sum-exp, target logit) of written-out logits, in fp32; targets < 0 lie in another segment (their logit is no one's)."""
-    logits = logits.float()
-    return logits.logsumexp(-1), logits.gather(-1, targets.clamp(min=0)[:, None]).squeeze(-1)
+    """(log-sum-exp, target logit) of written-out logits, in fp32; targets < 0 lie in another segment (their logit is no one's).
+
+    Args:
+        logits: given away: their memory is written over, because at the size of a vocabulary every copy and pass counts.
+    """
+    return _DenseScore.apply(logits.float(), targets)[:2]
 
 
 def top_dense(

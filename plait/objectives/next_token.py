@@ -1,19 +1,55 @@
 """Next-token cross entropy that never materialises all logits.
 
 The loss of each chunk of positions and its gradients are computed in the forward pass, so at most `chunk_elements` logits exist at a
-time (full logits at V = 40,960 cost 0.9 GB; this costs about a tenth, at the same speed and with the same gradients). Sums, not
-means: the caller divides by the number of targets of the whole optimiser step. Liquid (arXiv 2412.04332) gives every target the same
-weight, image or text; terms are kept apart here so that other systems can weigh them and everybody can see both.
+time (full logits of 2,048 positions at V = 40,960 cost 1 GB; this costs a tenth, at the same speed and with the same gradients:
+reports/benchmarks/loss.md). Sums, not means: the caller divides by the number of targets of the whole optimiser step. Liquid
+(arXiv 2412.04332) gives every target the same weight, image or text; terms are kept apart here so that other systems can weigh
+them and everybody can see both.
 """
 
 from collections.abc import Callable, Sequence
 
 import torch
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from plait.axes import Float, Int, Tensor
 from plait.protocols import LossTerms
 
 Score = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class _AddingLinear(torch.autograd.Function):
+    """F.linear whose backward adds the gradient of the weight to a buffer instead of returning it."""
+
+    @staticmethod
+    def forward(ctx, states, weight, bias, buffer):
+        ctx.save_for_backward(states, weight)
+        ctx.buffer, ctx.has_bias = buffer, bias is not None
+        return F.linear(states, weight, bias)
+
+    @staticmethod
+    def backward(ctx, upstream):
+        states, weight = ctx.saved_tensors
+        ctx.buffer.addmm_(upstream.T, states)
+        return upstream @ weight, None, upstream.sum(0) if ctx.has_bias else None, None
+
+
+class _WeightGradients(TorchFunctionMode):
+    """While it is entered, linear maps of the given weights add their gradients to the buffers (a gradient of a whole table per
+    chunk, made, read and added, costs as much time as a fifth of the products)."""
+
+    def __init__(self, parameters, buffers):
+        super().__init__()
+        self.buffers = {id(parameter): buffer for parameter, buffer in zip(parameters, buffers, strict=True)}
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is F.linear and not kwargs and not torch.is_autocast_enabled(args[0].device.type):
+            states, weight, *bias = args
+            buffer = self.buffers.get(id(weight))
+            if buffer is not None and states.ndim == 2 and states.dtype == weight.dtype:
+                return _AddingLinear.apply(states, weight, bias[0] if bias else None, buffer)
+        return function(*args, **(kwargs or {}))
 
 
 class _ChunkedSum(torch.autograd.Function):
@@ -28,16 +64,7 @@ class _ChunkedSum(torch.autograd.Function):
         gradients = [torch.zeros_like(parameter) for parameter in inputs]
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
-            with torch.enable_grad():
-                states = hidden[part].detach().requires_grad_()
-                lse, target = score(states, segments[part], local[part])
-                loss = (lse - target).sum()
-            first, *rest = torch.autograd.grad(loss, [states, *inputs], allow_unused=True)
-            total += loss.detach()
-            hidden_gradient[part] = first
-            for gradient, new in zip(gradients, rest, strict=True):
-                if new is not None:
-                    gradient += new
+            total += _add_chunk(hidden[part], segments[part], local[part], score, inputs, hidden_gradient[part], gradients)
         ctx.save_for_backward(hidden_gradient, *gradients)
         ctx.wanted = wanted
         return total
@@ -46,8 +73,23 @@ class _ChunkedSum(torch.autograd.Function):
     def backward(ctx, upstream):
         hidden_gradient, *gradients = ctx.saved_tensors
         remaining = iter(gradients)
-        scaled = [next(remaining) * upstream if want else None for want in ctx.wanted]
-        return hidden_gradient * upstream, None, None, None, None, *scaled
+        scaled = [next(remaining).mul_(upstream) if want else None for want in ctx.wanted]
+        return hidden_gradient.mul_(upstream), None, None, None, None, *scaled
+
+
+def _add_chunk(hidden, segments, local, score, parameters, hidden_gradient, gradients):
+    """The loss of one chunk; writes its gradients. A function of its own, so that one chunk's logits are gone before the next's."""
+    with torch.enable_grad():
+        states = hidden.detach().requires_grad_()
+        with _WeightGradients(parameters, gradients):
+            lse, target = score(states, segments, local)
+        loss = (lse - target).sum()
+    first, *rest = torch.autograd.grad(loss, [states, *parameters], allow_unused=True)
+    hidden_gradient.copy_(first)
+    for gradient, new in zip(gradients, rest, strict=True):
+        if new is not None:
+            gradient += new
+    return loss.detach()
 
 
 def summed_cross_entropy(
@@ -57,7 +99,7 @@ def summed_cross_entropy(
     score: Score,
     parameters: Sequence[Tensor],
     num_logits: int,
-    chunk_elements: int = 1 << 23,
+    chunk_elements: int = 12 << 20,
 ) -> Float[Tensor, ""]:
     """Sum of the cross entropies of n targets in nats.
 
