@@ -198,7 +198,7 @@ class PretrainedTokenizer:
             settings = json.loads(path.read_text(encoding="utf-8"))
             bos, markers = settings["bos"], settings["markers"]
             return cls(folder, bos, markers, trust_remote_code=False, local_files_only=True)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, VocabularyError) as error:
             raise CheckpointError(f"The tokenizer in {folder} cannot be read: {error!r}.") from error
 
     def encode(self, text: str) -> list[int]:
