@@ -227,8 +227,14 @@ def check_arguments(target: Any, positional: tuple[Any, ...], values: dict[str, 
         return
     for name, value in values.items():
         if name in hints and not _fits(value, hints[name]):
-            expected = hints[name].__name__ if isinstance(hints[name], type) else str(hints[name]).replace("typing.", "")
+            expected = _spell(hints[name])
             raise RecipeError(f"{path}.{name} is {value!r}, expected {expected}. Next: set {path}.{name}=<{expected}>.")
+
+
+def _spell(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, get_args(hint)))
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
 def _fits(value: Any, hint: Any) -> bool:

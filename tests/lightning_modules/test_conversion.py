@@ -120,5 +120,5 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(release, tmp_path, ov
 
 def test_an_unknown_layout_is_refused(converted, tmp_path) -> None:
     given = [f"run={converted}", f"target={tmp_path / 'out'}", "layout=gguf", f"paths.folder={tmp_path / 'job'}"]
-    with pytest.raises(RecipeError, match="layout=gguf: expected plait or released"):
+    with pytest.raises(RecipeError, match="layout is 'gguf', expected plait or released"):
         launch(compose_job("export", given))
