@@ -30,7 +30,7 @@ SIZES = {  # heading -> overrides, documents per round
     "The demo's size (headline)": (["batches.documents_per_window=64", "batches.batches_per_window=1"], 64),
     "Width 256, 8 layers": ([*LARGER, "batches.documents_per_window=32", "batches.batches_per_window=1"], 32),
 }
-"""A batch of plait holds 64 documents, as in the demo; a round is one window of the mixture."""
+"""A round is one window of the mixture, one batch of plait: 64 documents as in the demo, 32 at the larger size."""
 
 
 class Workload:
@@ -167,13 +167,13 @@ def main() -> None:
                 f"{PADDED_BATCH} documents in natural order padded to their longest, full logits",
                 work.step_padded,
             ),
-            Arm("plait", "the batches of the recipe's `Mixture` (64 documents, packed), `UnifiedModel.loss`", work.step_packed),
+            Arm("plait", "the batches of the recipe's `Mixture` (packed), `UnifiedModel.loss`", work.step_packed),
         ]
         measured = report.measure(heading, arms, unit="real token")
         model = work.model
         report.text(
             f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, vocabulary {model.builder.vocabulary.size}; "
-            f"a round is {documents} documents, one optimiser step (Muon and AdamW, the recipe's) per 64 of them in both arms, "
+            f"a round is {documents} documents, one optimiser step (Muon and AdamW, those of the recipe) in both arms, "
             f"drawing and batching included. Losses of both arms before training: {packed:.6f} and {padded:.6f}. "
             f"The padded batches hold {work.real_share():.1%} real tokens."
         )
