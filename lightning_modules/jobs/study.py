@@ -127,7 +127,7 @@ def _describe(place: Path) -> dict[str, Any]:
     if not (place / "passport.json").is_file():
         return facts
     run = Run(place)
-    code = {name: run.passport["code"].get(name) for name in ("commit", "is_dirty")}
+    code = {name: run.passport["code"].get(name) for name in ("commit", "changed")}
     return facts | code | sum_cost(run)
 
 

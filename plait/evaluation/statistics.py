@@ -81,7 +81,7 @@ def paired_bootstrap(
 
 
 def crossed_mean(
-    table: Sequence[Sequence[float]] | np.ndarray,
+    table: np.ndarray,
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
     resamples: int = 2000,
@@ -98,7 +98,6 @@ def crossed_mean(
     Raises:
         DocumentError: as for `bootstrap_mean`.
     """
-    table = np.asarray(table, dtype=np.float64)
     sums, sizes, item_weights = _draw_items(table, clusters, resamples, seed)
     means = _average(sums, sizes, item_weights, np.random.default_rng([seed, 1]))
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
@@ -106,8 +105,8 @@ def crossed_mean(
 
 
 def crossed_difference(
-    a: Sequence[Sequence[float]] | np.ndarray,
-    b: Sequence[Sequence[float]] | np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
     resamples: int = 2000,
@@ -122,7 +121,6 @@ def crossed_difference(
     Raises:
         DocumentError: not the same number of items, or as for `bootstrap_mean`.
     """
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape[1] != b.shape[1]:
         raise DocumentError(f"A paired comparison needs the same items twice: found {a.shape[1]} and {b.shape[1]} values.")
     sums, sizes, item_weights = _draw_items(np.concatenate([a, b]), clusters, resamples, seed)
