@@ -1,7 +1,6 @@
 """A study runs arms behind shared stages, leaves to another process what that works on, and reports what has finished."""
 
 import json
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -35,12 +34,11 @@ def run(arm: str, seed: int, **changes) -> bool:
 
 
 def test_arms_share_what_comes_before_them_and_are_skipped_when_finished():
-    assert all(run(arm, seed) for arm, seed in product(ARMS, (1, 2)))
-    assert run("more", 2)
+    assert all([run("plain", 1), run("more", 2), run("more", 2)])
     assert Path("study/shared/one/times.txt").read_text().count("ran") == 1
     assert Path("study/more/seed-2/three/times.txt").read_text().count("ran") == 1
     assert Path("study/plain/seed-1/three/value.txt").read_text() == "111"
-    assert Path("study/more/seed-1/three/value.txt").read_text() == "121"
+    assert Path("study/more/seed-2/three/value.txt").read_text() == "121"
     assert "seed: 2" in Path("study/more/seed-2/two/config.yaml").read_text()
 
 
@@ -116,8 +114,9 @@ def test_every_arm_of_a_study_composes_and_is_swept(path):
     job = OmegaConf.to_container(compose_job("train", [f"experiment={name}"]).job, resolve=True)
     check_stages(job["shared"])
     check_stages(job["stages"])
-    for scale, arm in product(("study", "tiny"), job["arms"]):
-        overrides = [*job["stages"][0]["overrides"], *job["arms"][arm], f"scale={scale}", "paths.folder=here"]
+    for number, arm in enumerate(job["arms"]):
+        scale = ["scale=tiny"] if number == 0 else []
+        overrides = [*job["stages"][0]["overrides"], *job["arms"][arm], *scale, "paths.folder=here"]
         assert compose_job("train", overrides).trainer.max_steps >= 1
     params = OmegaConf.load(path).hydra.sweeper.params
     assert params.arm == ",".join(job["arms"])
