@@ -39,17 +39,13 @@ def collect(
     Returns:
         What is in results.json: per arm its overrides, runs (id, commit, cost) and figures; what is missing; the shared runs.
     """
-    found = {arm: {seed: Path(folder, arm, f"seed-{seed}") for seed in seeds} for arm in arms}
-    found = {arm: {seed: place for seed, place in places.items() if _is_finished(place)} for arm, places in found.items()}
-    missing = [f"{arm}/seed-{seed}" for arm in arms for seed in seeds if seed not in found[arm]]
-    found = {arm: places for arm, places in found.items() if places}
-    items = {
-        arm: {seed: _read(place / "evaluation" / "items.json") for seed, place in places.items()}
-        for arm, places in found.items()
-    }
-    if reference not in found:
+    places = {arm: {seed: Path(folder, arm, f"seed-{seed}") for seed in seeds} for arm in arms}
+    items = read_items(places)
+    missing = [f"{arm}/seed-{seed}" for arm in arms for seed in seeds if seed not in items.get(arm, ())]
+    if reference not in items:
         log.info("no run of %s has finished yet: there is nothing to compare the other arms with", reference)
         return {}
+    found = {arm: {seed: places[arm][seed] for seed in runs} for arm, runs in items.items()}
     figures = compare_arms(items, reference)
     results = {
         "study": name,
@@ -81,6 +77,20 @@ def collect(
         (place / PAGE).write_text(fill_page((place / PAGE).read_text(encoding="utf-8"), results), encoding="utf-8")
     log.info("%d of %d runs are in %s", sum(map(len, found.values())), len(arms) * len(seeds), place / "results.json")
     return results
+
+
+def read_items(places: Mapping[str, Mapping[int, Path]]) -> dict[str, dict[int, Any]]:
+    """arm -> seed -> judged items, of the runs that have finished and were asked what the newest of them was asked: after a change of
+    the plan the others are still to be examined anew."""
+    jobs = {(arm, seed): place / "evaluation" for arm, seeds in places.items() for seed, place in seeds.items()}
+    records = {run: _read(place / "job.json") for run, place in jobs.items() if (place / "job.json").is_file()}
+    items = {run: _read(jobs[run] / "items.json") for run, record in records.items() if record["state"] == "finished"}
+    newest = set(items[max(items, key=lambda run: records[run]["started"])]) if items else set()
+    found: dict[str, dict[int, Any]] = {}
+    for (arm, seed), judged in items.items():
+        if set(judged) == newest:
+            found.setdefault(arm, {})[seed] = judged
+    return found
 
 
 def fill_page(page: str, results: Mapping[str, Any]) -> str:
@@ -134,11 +144,6 @@ def _describe(place: Path) -> dict[str, Any]:
     run = Run(place)
     code = {name: run.passport["code"].get(name) for name in ("commit", "changed")}
     return facts | code | sum_cost(run)
-
-
-def _is_finished(place: Path) -> bool:
-    path = place / "evaluation" / "job.json"
-    return path.is_file() and _read(path)["state"] == "finished"
 
 
 def _read(path: Path) -> Any:
