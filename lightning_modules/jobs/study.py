@@ -19,9 +19,12 @@ from plait.runs import Run
 
 PAGE, BEGIN, END = "README.md", "<!-- results -->", "<!-- end of results -->"
 SHEET = "test_combo-two_objects.png"
-RECONSTRUCTED = tuple(f"reconstruction_{part}" for part in ("objects", "colours", "cells", "relation"))
-LEFT_OUT = ("_places", "_unrecognisable", "_ungrammatical", "_pixel_error", *RECONSTRUCTED)
-"""ends of the names of figures that are in results.json and not on the page"""
+WHOLE = ("reconstruction", "captions_one_object")
+LEFT_OUT = (
+    *("_places", "_unrecognisable", "_ungrammatical", "_pixel_error"),
+    *(f"{name}_{part}" for name in WHOLE for part in ("objects", "colours", "cells", "relation")),
+)
+"""ends of the names of figures that are in results.json and not on the page; of `WHOLE` the page has the main figure only"""
 COSTS = ("duration_s", "tokens", "parameters_trained", "training_flops_by_rule")
 """of the fastest run of an arm: the others waited for other work on the machine"""
 log = logging.getLogger(__name__)
@@ -80,16 +83,13 @@ def collect(
 
 
 def read_items(places: Mapping[str, Mapping[int, Path]]) -> dict[str, dict[int, Any]]:
-    """arm -> seed -> judged items, of the runs that have finished and were asked what the newest of them was asked: after a change of
-    the plan the others are still to be examined anew."""
-    jobs = {(arm, seed): place / "evaluation" for arm, seeds in places.items() for seed, place in seeds.items()}
-    records = {run: _read(place / "job.json") for run, place in jobs.items() if (place / "job.json").is_file()}
-    items = {run: _read(jobs[run] / "items.json") for run, record in records.items() if record["state"] == "finished"}
-    newest = set(items[max(items, key=lambda run: records[run]["started"])]) if items else set()
+    """arm -> seed -> judged items, of what has finished."""
     found: dict[str, dict[int, Any]] = {}
-    for (arm, seed), judged in items.items():
-        if set(judged) == newest:
-            found.setdefault(arm, {})[seed] = judged
+    for arm, seeds in places.items():
+        for seed, place in seeds.items():
+            job = place / "evaluation" / "job.json"
+            if job.is_file() and _read(job)["state"] == "finished":
+                found.setdefault(arm, {})[seed] = _read(place / "evaluation" / "items.json")
     return found
 
 
@@ -113,12 +113,13 @@ def write_tables(results: Mapping[str, Any]) -> Iterator[str]:
     shown = [key for key in arms[reference]["figures"] if not key.endswith(LEFT_OUT)]
     yield from ("", _row(["figure", "n", *arms]), _row(["---"] * (len(arms) + 2)))
     for key in shown:
-        yield _row([key, arms[reference]["figures"][key]["n"], *(_spell(arm["figures"][key]) for arm in arms.values())])
+        yield _row([key, arms[reference]["figures"][key]["n"], *(_spell(arm["figures"].get(key)) for arm in arms.values())])
     others = [arm for arm in arms if arm != reference]
     if others:
         yield from ("", f"Difference from {reference}:", "", _row(["figure", *others]), _row(["---"] * (len(others) + 1)))
         for key in shown:
-            yield _row([key, *(_spell(arms[arm]["figures"][key]["minus_reference"], "+.2f") for arm in others)])
+            gaps = (arms[arm]["figures"].get(key, {}).get("minus_reference") for arm in others)
+            yield _row([key, *(_spell(gap, "+.2f") for gap in gaps)])
     yield from ("", _row(["cost of training, fastest run", *arms]), _row(["---"] * (len(arms) + 1)))
     fastest = [min(arm["runs"].values(), key=lambda run: run["duration_s"]) for arm in arms.values()]
     for cost in COSTS:
@@ -157,5 +158,7 @@ def _row(cells: Sequence[Any]) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def _spell(figure: Mapping[str, float], form: str = ".2f") -> str:
+def _spell(figure: Mapping[str, float] | None, form: str = ".2f") -> str:
+    if figure is None:
+        return ""
     return f"{figure['value']:{form}} [{figure['low']:{form}}, {figure['high']:{form}}]"

@@ -19,7 +19,7 @@ Items = Mapping[str, Sequence[Mapping[str, Any]]]
 
 def compare_arms(runs: Mapping[str, Mapping[int, Items]], reference: str) -> dict[str, dict[str, Any]]:
     """arm -> figure -> {value, low, high, n, seeds: {seed: mean}} and, beside the reference, `minus_reference`: {value, low, high,
-    p_value}. Intervals are 95 %, over seeds and items.
+    p_value}. Intervals are 95 %, over seeds and items. A figure counts the runs that were examined on it; `seeds` names them.
 
     Args:
         runs: arm -> seed -> its items.
@@ -31,16 +31,16 @@ def compare_arms(runs: Mapping[str, Mapping[int, Items]], reference: str) -> dic
     if not runs.get(reference):
         raise DocumentError(f"No run of the reference arm {reference!r} has finished; finished are {sorted(runs) or 'none'}.")
     tables = {arm: {seed: dict(_tabulate(items)) for seed, items in seeds.items()} for arm, seeds in runs.items()}
-    first = next(iter(tables[reference].values()))
     results: dict[str, dict[str, Any]] = {arm: {} for arm in runs}
-    for key, (names, clusters, _) in first.items():
-        for arm, seeds in tables.items():
-            _check_same(key, names, {f"{arm}, seed {seed}": table for seed, table in seeds.items()})
-        stacked = {arm: np.stack([table[key][2] for table in seeds.values()]) for arm, seeds in tables.items()}
+    for key in dict.fromkeys(key for table in tables[reference].values() for key in table):
+        asked = {arm: {seed: table[key] for seed, table in seeds.items() if key in table} for arm, seeds in tables.items()}
+        names, clusters, _ = next(iter(asked[reference].values()))
+        _check_same(key, names, asked)
+        stacked = {arm: np.stack([values for *_, values in seeds.values()]) for arm, seeds in asked.items() if seeds}
         for arm, table in stacked.items():
             mean = crossed_mean(table, clusters)
             figure = {"value": mean.value, "low": mean.low, "high": mean.high, "n": mean.n}
-            figure["seeds"] = {str(seed): float(row.mean()) for seed, row in zip(runs[arm], table, strict=True)}
+            figure["seeds"] = {str(seed): float(row.mean()) for seed, row in zip(asked[arm], table, strict=True)}
             if arm != reference:
                 gap = crossed_difference(table, stacked[reference], clusters)
                 figure["minus_reference"] = {name: getattr(gap, name) for name in ("value", "low", "high", "p_value")}
@@ -58,10 +58,11 @@ def _tabulate(items: Items) -> Iterator[tuple[str, tuple[list[str], list[str], n
             yield key if score == MAIN else f"{key}_{score}", (names, clusters, values)
 
 
-def _check_same(key: str, names: list[str], tables: Mapping[str, Mapping[str, tuple]]) -> None:
-    for run, table in tables.items():
-        if key not in table or table[key][0] != names:
-            raise DocumentError(
-                f"{key}: {run} was not asked the {len(names)} items of the reference arm. Expected one evaluation plan, n and seed for all "
-                "runs of a study. Next: evaluate that run anew."
-            )
+def _check_same(key: str, names: list[str], asked: Mapping[str, Mapping[int, tuple]]) -> None:
+    for arm, seeds in asked.items():
+        for seed, (found, *_) in seeds.items():
+            if found != names:
+                raise DocumentError(
+                    f"{key}: {arm}, seed {seed} was not asked the {len(names)} items of the reference arm. Expected one n and one "
+                    "seed of the evaluation for all runs of a study. Next: evaluate that run anew."
+                )

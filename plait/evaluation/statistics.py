@@ -7,6 +7,7 @@ whatever n is, which is why every figure is printed with its n. Nothing here kno
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -135,7 +136,13 @@ def _draw_items(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(rows, items) -> sums (rows, clusters), sizes (clusters), how often each cluster is drawn (resamples, clusters)."""
     columns, sizes = _cluster(table.T, clusters)
-    return columns.T, sizes, _draw_counts(np.random.default_rng(seed), len(sizes), resamples)
+    return columns.T, sizes, _draw_item_counts(seed, len(sizes), resamples)
+
+
+@lru_cache(maxsize=4)
+def _draw_item_counts(seed: int, size: int, resamples: int) -> np.ndarray:
+    # the same for every recipe and every score that are compared on the same items
+    return _draw_counts(np.random.default_rng(seed), size, resamples)
 
 
 def _average(sums: np.ndarray, sizes: np.ndarray, item_weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:

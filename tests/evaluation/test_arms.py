@@ -33,6 +33,14 @@ def test_every_arm_has_every_figure_and_its_distance_from_the_reference():
     assert found["better"]["val/captions_relation"]["n"] == 2
 
 
+def test_a_figure_counts_the_runs_that_were_examined_on_it():
+    more = {**items([0, 1]), "val/vqa": items([1, 1])["val/captions"]}
+    found = compare_arms({"plain": {1: items([0, 0]), 2: more}, "other": {1: items([1, 1])}}, reference="plain")
+    assert found["plain"]["val/captions"]["seeds"] == {"1": 0.0, "2": 0.5}
+    assert found["plain"]["val/vqa"]["seeds"] == {"2": 1.0}
+    assert "val/vqa" not in found["other"]
+
+
 def test_runs_that_were_asked_something_else_are_refused():
     with pytest.raises(DocumentError, match="other, seed 3 was not asked the 3 items of the reference"):
         compare_arms({"plain": {1: items([0, 0, 1])}, "other": {3: items([1, 1])}}, reference="plain")
