@@ -1,7 +1,7 @@
 """The job of `plait-evaluate`: choose the sampler on val, examine every split, keep figures, sheets and samples in the run folder.
 
-It writes evaluation.json (every figure with interval, n, baselines and policy), summary.json (flat: key -> value), sheets/*.png
-and samples/*.html. What a figure means is plait.evaluation's affair.
+It writes evaluation.json (every figure with interval, n, baselines and policy), summary.json (flat: key -> value), items.json
+(every judged item with its scores), sheets/*.png and samples/*.html. What a figure means is plait.evaluation's affair.
 """
 
 import json
@@ -23,7 +23,7 @@ from plait.evaluation.verifier import Oracle
 from plait.protocols import Policy
 from plait.rendering import Cell, Sample, contact_sheet, render_html
 
-SHEET_CELLS, SHOWN_SAMPLES = 48, 12
+SHOWN_SAMPLES = 12
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +42,7 @@ def examine(
     batch_size: int = 256,
     seed: int = 0,
     costs: Mapping[str, float] | None = None,
+    sheet_cells: int = 48,
 ) -> dict[str, float]:
     """Examine a model on a world.
 
@@ -50,6 +51,7 @@ def examine(
         image_policies: candidates; the one that draws most val scenes rightly is used for every figure.
         n: prompts per figure; `tuning_n` for each candidate.
         costs: what training recorded (tokens, seconds), reported beside the figures.
+        sheet_cells: pictures on a contact sheet.
 
     Returns:
         The flat summary.
@@ -80,8 +82,18 @@ def examine(
     write_json(place / "evaluation.json", {"results": found.results, "facts": facts, "cost": cost})
     summary = flatten(found, cost, choice.name)
     write_json(place / "summary.json", summary)
-    write_sheets(found, place)
+    write_json(place / "items.json", list_items(found))
+    write_sheets(found, place, sheet_cells)
     return summary
+
+
+def list_items(found: Evaluation) -> dict[str, list[dict[str, Any]]]:
+    """Figure name -> its judged items in order: what was expected and found, the cluster, the scores."""
+    items: dict[str, list[dict[str, Any]]] = {}
+    for record in found.records:
+        facts = {name: getattr(record, name) for name in ("expected", "found", "cluster")}
+        items.setdefault(record.key, []).append({**facts, "scores": dict(record.scores)})
+    return items
 
 
 def flatten(found: Evaluation, cost: Mapping[str, float], policy: str) -> dict[str, Any]:
@@ -95,14 +107,14 @@ def flatten(found: Evaluation, cost: Mapping[str, float], policy: str) -> dict[s
     return summary | {"policy/image": policy}
 
 
-def write_sheets(found: Evaluation, folder: Path) -> None:
+def write_sheets(found: Evaluation, folder: Path, num_cells: int) -> None:
     """A contact sheet per figure that has drawn pictures, and a page of interleaved samples per figure."""
     for key in Counter(record.key for record in found.records):
         records = found.select(key)
         name = key.replace("/", "-")
         cells = [
             Cell(record.pictures[-1], f"{record.expected} | {record.found}", bool(record.scores[MAIN]))
-            for record in records[:SHEET_CELLS]
+            for record in records[:num_cells]
             if record.pictures and MAIN in record.scores
         ]
         if cells:

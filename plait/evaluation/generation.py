@@ -20,7 +20,7 @@ def judge_generation(bench: Bench, blind: BlindAnswers, split: str, num_things: 
     """Draw the captions of a split's scenes with so many things.
 
     Returns:
-        figures `<split>/one_object` or `<split>/two_objects` with `_objects`, `_colours`, `_places`, `_relation`,
+        figures `<split>/one_object` or `<split>/two_objects` with `_objects`, `_colours`, `_cells`, `_places`, `_relation`,
         `_unrecognisable`, and the records behind them.
     """
     key = f"{split}/{NAMES[num_things]}"

@@ -76,7 +76,7 @@ def judge_reconstruction(bench: Bench, blind: BlindAnswers, split: str) -> tuple
     """Encode and decode pictures of a split, half of them with one object where the split has such.
 
     Returns:
-        figures `<split>/reconstruction` with `_objects`, `_colours`, `_places`, `_unrecognisable` and `_pixel_error` (mean
+        figures `<split>/reconstruction` with `_objects`, `_colours`, `_cells`, `_places`, `_unrecognisable` and `_pixel_error` (mean
         absolute difference, white to black is 1; baseline: the mean training picture).
     """
     key = f"{split}/reconstruction"

@@ -4,7 +4,7 @@
 
 from collections.abc import Collection
 
-from plait.data.emoji_world.scenes import Scene, Thing
+from plait.data.emoji_world.scenes import Cell, Scene, Thing
 from plait.errors import DocumentError
 from plait.evaluation.agreement import Finding, compare_edit, compare_scene
 from plait.evaluation.figures import MAIN
@@ -21,18 +21,24 @@ def imagine(things: Collection[Thing]) -> Finding:
 
 
 def score_scene(finding: Finding | None, expected: Scene) -> dict[str, float]:
-    """What of a scene is right: all, objects, colours, places, relation (two things only), each 0 or 1, and unrecognisable."""
+    """What of a scene is right: all, objects, colours, cells (each object in its colour, wherever it stands), places, relation (two
+    things only), each 0 or 1, and unrecognisable."""
     score = compare_scene(finding, expected)
     scores = {
         MAIN: float(score.all),
         "objects": float(score.objects),
         "colours": float(score.colours),
+        "cells": float(score.recognisable and _cells(finding.things) == _cells(expected.things)),
         "places": float(score.places),
         "unrecognisable": float(not score.recognisable),
     }
     if score.relation is not None:
         scores["relation"] = float(score.relation)
     return scores
+
+
+def _cells(things: Collection[Thing]) -> list[Cell]:
+    return sorted(thing.cell for thing in things)
 
 
 def score_edit(finding: Finding | None, before: Scene, after: Scene) -> dict[str, float]:

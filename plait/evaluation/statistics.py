@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals for one mean and for the difference of two.
+"""How sure a figure is: bootstrap intervals for one mean and for the difference of two, of one model or of several seeds of it.
 
 Items that share a picture or a story are not independent, so both functions resample whole clusters where clusters are given.
 The interval is the percentile bootstrap (Efron 1979). It knows only what it saw: where all values are equal it has no width,
@@ -7,6 +7,7 @@ whatever n is, which is why every figure is printed with its n. Nothing here kno
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -77,13 +78,99 @@ def paired_bootstrap(
     differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     means = _resampled_means(differences[:, None], clusters, resamples, seed)[:, 0]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Difference(float(differences.mean()), float(low), float(high), _p_value(means), len(differences))
+
+
+def crossed_mean(
+    table: np.ndarray,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Mean over seeds and items: both are resampled, each by itself (every seed met the same items).
+
+    With three seeds an interval is rough, and too narrow rather than too wide: it has seen three seeds.
+
+    Args:
+        table: (seeds, items).
+        clusters: per item, see `bootstrap_mean`.
+
+    Raises:
+        DocumentError: as for `bootstrap_mean`.
+    """
+    sums, sizes, item_weights = _draw_items(table, clusters, resamples, seed)
+    means = _average(sums, sizes, item_weights, np.random.default_rng([seed, 1]))
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(table.mean()), float(low), float(high), table.shape[1])
+
+
+def crossed_difference(
+    a: np.ndarray,
+    b: np.ndarray,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Difference:
+    """Mean of `a` less mean of `b`: two recipes, each with seeds of its own, on the same items. Items are resampled together, the
+    seeds of each recipe by themselves.
+
+    Args:
+        a, b: (seeds, items); they may have different numbers of seeds.
+
+    Raises:
+        DocumentError: not the same number of items, or as for `bootstrap_mean`.
+    """
+    if a.shape[1] != b.shape[1]:
+        raise DocumentError(f"A paired comparison needs the same items twice: found {a.shape[1]} and {b.shape[1]} values.")
+    sums, sizes, item_weights = _draw_items(np.concatenate([a, b]), clusters, resamples, seed)
+    means = _average(sums[: len(a)], sizes, item_weights, np.random.default_rng([seed, 1]))
+    means -= _average(sums[len(a) :], sizes, item_weights, np.random.default_rng([seed, 2]))
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Difference(float(a.mean() - b.mean()), float(low), float(high), _p_value(means), a.shape[1])
+
+
+def _draw_items(
+    table: np.ndarray, clusters: Sequence[Hashable] | None, resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(rows, items) -> sums (rows, clusters), sizes (clusters), how often each cluster is drawn (resamples, clusters)."""
+    columns, sizes = _cluster(table.T, clusters)
+    return columns.T, sizes, _draw_item_counts(seed, len(sizes), resamples)
+
+
+@lru_cache(maxsize=4)
+def _draw_item_counts(seed: int, size: int, resamples: int) -> np.ndarray:
+    # the same for every recipe and every score that are compared on the same items
+    return _draw_counts(np.random.default_rng(seed), size, resamples)
+
+
+def _average(sums: np.ndarray, sizes: np.ndarray, item_weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Means over drawn rows and drawn clusters, one per resample."""
+    row_weights = _draw_counts(generator, len(sums), len(item_weights))
+    totals = np.einsum("rs,sc,rc->r", row_weights, sums, item_weights, optimize=True)
+    return totals / (len(sums) * (item_weights @ sizes))
+
+
+def _p_value(means: np.ndarray) -> float:
     beyond = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    p_value = min(1.0, 2 * (beyond + 1) / (resamples + 1))
-    return Difference(float(differences.mean()), float(low), float(high), p_value, len(differences))
+    return min(1.0, 2 * (beyond + 1) / (len(means) + 1))
+
+
+def _draw_counts(generator: np.random.Generator, size: int, resamples: int) -> np.ndarray:
+    # How often each cluster is drawn is multinomial: drawing the counts needs no table of resamples x items indices.
+    return generator.multinomial(size, np.full(size, 1 / size), size=resamples).astype(np.float64)
 
 
 def _resampled_means(values: np.ndarray, clusters: Sequence[Hashable] | None, resamples: int, seed: int) -> np.ndarray:
     """(items, columns) -> (resamples, columns): means of samples of whole clusters, each item weighing the same."""
+    sums, sizes = _cluster(values, clusters)
+    weights = _draw_counts(np.random.default_rng(seed), len(sizes), resamples)
+    return (weights @ sums) / (weights @ sizes)[:, None]
+
+
+def _cluster(values: np.ndarray, clusters: Sequence[Hashable] | None) -> tuple[np.ndarray, np.ndarray]:
+    """(items, columns) -> sums (clusters, columns) and sizes (clusters)."""
     if len(values) == 0:
         raise DocumentError("No values to average: the figure has no items. Check the split and the filter of its prompts.")
     if not np.isfinite(values).all():
@@ -95,8 +182,4 @@ def _resampled_means(values: np.ndarray, clusters: Sequence[Hashable] | None, re
     index = np.array([places.setdefault(name, len(places)) for name in names])
     sums = np.zeros((len(places), values.shape[1]))
     np.add.at(sums, index, values)
-    sizes = np.bincount(index, minlength=len(places)).astype(np.float64)
-    generator = np.random.default_rng(seed)
-    # How often each cluster is drawn is multinomial: drawing the counts needs no table of resamples x items indices.
-    weights = generator.multinomial(len(places), np.full(len(places), 1 / len(places)), size=resamples).astype(np.float64)
-    return (weights @ sums) / (weights @ sizes)[:, None]
+    return sums, np.bincount(index, minlength=len(places)).astype(np.float64)

@@ -31,7 +31,7 @@ def judge_captions(bench: Bench, blind: BlindAnswers, split: str, task: str) -> 
         task: "two_objects", reported as `<split>/captions`, or "one_object", reported as `<split>/captions_one_object`.
 
     Returns:
-        figures with `_objects`, `_colours`, `_places`, `_relation` and `_ungrammatical` (no caption of the grammar at all).
+        figures with `_objects`, `_colours`, `_cells`, `_places`, `_relation` and `_ungrammatical` (no caption of the grammar at all).
     """
     key = f"{split}/captions" if task == "two_objects" else f"{split}/captions_{task}"
     documents = bench.take(bench.world.source(task, split), name=lambda document: document.images[0].image_id)

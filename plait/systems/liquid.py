@@ -5,13 +5,15 @@ Formats and loss masks follow the released collator (specs section 4, letters a 
 - edits (ours): a chat turn with the picture and the instruction, answered by a picture; its begin marker carries loss, as the model
   must decide to draw;
 - where a code stands in its picture (ours, optional, see `build`): the published system says it by raster order alone;
-- the ten drawing instructions: only the first is the published one, the other nine are our wording.
+- the ten drawing instructions: only the first is the published one, the other nine are our wording;
+- words of captions may be hidden (ours, optional, off: `word_dropout` of `LiquidTemplate`).
 Deviation, optional: `code_rows="factorised"` (see plait.heads.rows); the published system is "dense".
 """
 
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, Literal
 
 from torch import nn
@@ -42,6 +44,8 @@ DRAWING_INSTRUCTIONS = (
     "Produce a picture of this scene.",
 )
 CAPTION = "The caption of this image is:"
+HIDDEN = "something"
+"""stands for a hidden word of a caption"""
 USER, MODEL, END_TURN = "<start_of_turn>user\n", "<start_of_turn>model\n", "<end_of_turn>"
 """The chat wording of Gemma; white space counts for released tokenizers, a word tokenizer leaves it out."""
 CHAT = ChatWording(USER, MODEL, f"{END_TURN}\n")
@@ -53,6 +57,9 @@ class LiquidTemplate:
     Args:
         text_to_image_ratio: share of pairs that are drawn rather than captioned (paper 0.8; released script 0.1).
         caption_dropout: share of drawn pairs whose whole text becomes `<unconditional>` (released code: 0.1).
+        word_dropout: share of the words of captions that are hidden behind `HIDDEN`, in both directions. A hidden word is not read
+            by what follows it, picture or words, and where the caption is written it is no target. Ours, an option, after Bowman et
+            al. (arXiv 1511.06349, section 3.1), so that what is written next must come from the picture and not from the words before.
         instructions: drawing instructions appended to captions; generation uses the first.
         seed: of the choices; a document's wording depends on (seed, counter) alone.
         double_wrap: questions about a picture have its markers twice, `<boi><boi>V<eoi><eoi>`: the published evaluation does so by
@@ -64,20 +71,23 @@ class LiquidTemplate:
         *,
         text_to_image_ratio: float = 0.8,
         caption_dropout: float = 0.1,
+        word_dropout: float = 0.0,
         instructions: Sequence[str] = DRAWING_INSTRUCTIONS,
         seed: int = 0,
         double_wrap: bool = False,
     ) -> None:
-        for name, value in (("text_to_image_ratio", text_to_image_ratio), ("caption_dropout", caption_dropout)):
-            if not 0 <= value <= 1:
-                raise RecipeError(f"{name} is {value}, expected a share between 0 and 1. Set template.{name}.")
-        self.text_to_image_ratio, self.caption_dropout = text_to_image_ratio, caption_dropout
+        self.text_to_image_ratio, self.caption_dropout, self.word_dropout = text_to_image_ratio, caption_dropout, word_dropout
+        for name in ("text_to_image_ratio", "caption_dropout", "word_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RecipeError(f"{name} is {getattr(self, name)}, expected a share between 0 and 1. Set template.{name}.")
         self.instructions, self.seed = tuple(instructions), seed
         self.double_wrap = double_wrap
 
     def texts(self) -> Iterator[str]:
         """Every wording that the template adds, so that a tokenizer trained on the data knows its words."""
         yield from (*self.instructions, CAPTION, USER, MODEL, END_TURN, "Question: Answer:")
+        if self.word_dropout:
+            yield HIDDEN
 
     def wrap(self, document: Document, counter: int) -> Document:
         """See `plait.protocols.Template`. The shape of a document says what it is, so user data needs no labels: a caption and an
@@ -106,11 +116,28 @@ class LiquidTemplate:
     def _pair(self, document: Document, choice: random.Random) -> Document:
         caption, image = document.spans
         if choice.random() >= self.text_to_image_ratio:
-            answer = replace(caption, loss=True)
-            return replace(document, spans=(_codes(image), TextSpan(CAPTION), answer))
+            answer = self._hide(caption.text, choice, loss=True)
+            return replace(document, spans=(_codes(image), TextSpan(CAPTION), *answer))
         instruction = choice.choice(self.instructions)
-        text = UNCONDITIONAL if choice.random() < self.caption_dropout else f"{caption.text} {instruction}"
+        if choice.random() < self.caption_dropout:
+            text = UNCONDITIONAL
+        else:
+            text = "".join(span.text for span in self._hide(caption.text, choice)) + f" {instruction}"
         return replace(document, spans=(TextSpan(text), _codes(image, loss=True)))
+
+    def _hide(self, caption: str, choice: random.Random, *, loss: bool = False) -> list[TextSpan]:
+        """The caption in spans; hidden words carry no loss."""
+        if not self.word_dropout:
+            return [TextSpan(caption, loss)]
+        words = caption.split()
+        hidden = [choice.random() < self.word_dropout for _ in words]
+        runs = [list(run) for _, run in groupby(range(len(words)), key=hidden.__getitem__)]
+        spans = []
+        for run in runs:
+            text = " ".join(HIDDEN if hidden[index] else words[index] for index in run)
+            # a released tokenizer must read the pieces as it would read the whole
+            spans.append(TextSpan(text if run[0] == 0 else f" {text}", loss and not hidden[run[0]]))
+        return spans
 
     def _questions(self, document: Document) -> Document:
         image, *turns = document.spans

@@ -16,11 +16,17 @@ from plait.data.emoji_world.splits import HELD_OUT_CELLS, HELD_OUT_PAIRS, assign
 from plait.data.emoji_world.stories import follow
 from plait.document import Document, TextSpan
 from plait.errors import RecipeError
+from plait.evaluation.verifier import Oracle
 
 PAIR_TASKS = ("one_object", "centred", "placed", "two_objects")
 DRAWN_TASKS = ("vqa", "stories", "edits", "text")
 CELL = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(OBJECTS)})\b")
 OBJECT = re.compile(rf"\b({'|'.join(OBJECTS)})\b")
+
+
+@pytest.fixture(scope="module")
+def painted_world() -> EmojiWorld:
+    return EmojiWorld(has_painted=True)
 
 
 def read_objects(document: Document) -> set[str]:
@@ -97,6 +103,46 @@ def test_no_glyph_is_named_like_held_out_content():
     for glyph in list_glyphs():
         assert not set(CELL.findall(glyph.name)) & HELD_OUT_CELLS, glyph
         assert not any(frozenset(pair) in HELD_OUT_PAIRS for pair in combinations(set(OBJECT.findall(glyph.name)), 2)), glyph
+
+
+def test_no_painted_glyph_is_named_like_an_object_of_the_world(painted_world):
+    ids, documents = painted_world.image_ids("train", "painted"), list(painted_world.source("painted", "train"))
+    assert len(ids) == len(set(ids)) == len(documents) > 3_000
+    assert {document.images[0].image_id for document in documents} == set(ids)
+    codes = {document.images[0].image_id.partition("-")[2].partition("@")[0] for document in documents}
+    assert codes <= {glyph.code for glyph in painted_world.glyphs("train")}
+    assert not any(OBJECT.findall(document.text) for document in documents)
+    assert not painted_world.image_ids("val", "painted")
+    with pytest.raises(RecipeError, match="0 distinct documents of painted/test_combo"):
+        painted_world.source("painted", "test_combo")
+
+
+def check_painted(painted_world: EmojiWorld, ids: list[str]) -> None:
+    pixels = painted_world.pixels(ids)
+    held_out = [
+        scene.id for scene, split in painted_world.assignment.items() if len(scene.things) == 1 and split == "test_combo"
+    ]
+    hashes = {hashlib.sha256(picture.tobytes()).digest() for picture in painted_world.pixels(held_out)}
+    assert not hashes & {hashlib.sha256(picture.tobytes()).digest() for picture in pixels}
+    seen = [finding for finding in Oracle(painted_world).read(pixels) if finding.is_recognisable]
+    assert not {thing.cell for finding in seen for thing in finding.things} & HELD_OUT_CELLS
+
+
+def test_the_oracle_takes_no_painted_glyph_for_a_held_out_cell(painted_world):
+    check_painted(painted_world, painted_world.image_ids("train", "painted")[::20])
+
+
+@pytest.mark.slow
+def test_the_oracle_takes_none_of_all_painted_glyphs_for_a_held_out_cell(painted_world):
+    check_painted(painted_world, painted_world.image_ids("train", "painted"))
+
+
+def test_a_world_without_painted_glyphs_is_as_it_was(world, painted_world):
+    assert "painted" not in world.tasks
+    assert not world.image_ids("train", "painted")
+    assert world.fingerprint() != painted_world.fingerprint()
+    with pytest.raises(RecipeError, match="no task 'painted'"):
+        world.source("painted", "train")
 
 
 @pytest.mark.parametrize("task", PAIR_TASKS)

@@ -54,7 +54,7 @@ def test_the_nearest_caption_shares_words_and_the_nearest_picture_pixels(world):
 def test_described_scenes_are_compared_like_pictures():
     truth = two("red", "car", "blue", "house")
     swapped = score_scene(imagine(two("red", "house", "blue", "car").things), truth)
-    assert swapped == {"all": 0, "objects": 1, "colours": 1, "places": 1, "unrecognisable": 0, "relation": 0}
+    assert swapped == {"all": 0, "objects": 1, "colours": 1, "cells": 0, "places": 1, "unrecognisable": 0, "relation": 0}
     assert score_scene(imagine(()), truth)["unrecognisable"] == 1.0
     twice = imagine((Thing("red", "car", "left"), Thing("blue", "car", "right")))
     assert score_scene(twice, truth)["places"] == 1.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from plait.errors import DocumentError
-from plait.evaluation.statistics import bootstrap_mean, paired_bootstrap
+from plait.evaluation.statistics import bootstrap_mean, crossed_difference, crossed_mean, paired_bootstrap
 
 
 def test_the_interval_of_a_share_is_the_binomial_one():
@@ -79,3 +79,36 @@ def test_what_cannot_be_averaged_is_refused():
         bootstrap_mean([1.0, 0.0, 1.0], ["a", "b"])
     with pytest.raises(DocumentError, match="the same items twice: found 2 and 1"):
         paired_bootstrap([1.0, 0.0], [1.0])
+
+
+def test_seeds_that_differ_widen_the_interval_and_seeds_that_agree_do_not():
+    items = (np.arange(400) % 2).astype(float)
+    alike = crossed_mean(np.stack([items] * 3))
+    single = bootstrap_mean(items)
+    assert (alike.value, alike.n) == (0.5, 400)
+    assert alike.high - alike.low == pytest.approx(single.high - single.low, rel=0.15)
+    differing = crossed_mean(np.stack([np.zeros(400), items, np.ones(400)]))
+    assert differing.value == pytest.approx(0.5)
+    assert differing.high - differing.low > 0.6
+
+
+def test_the_spread_over_many_seeds_is_that_of_their_mean():
+    shares = np.random.default_rng(0).normal(0.5, 0.1, size=30)
+    interval = crossed_mean(np.repeat(shares[:, None], 50, axis=1))
+    error = 1.96 * shares.std() / 30**0.5
+    assert interval.high - interval.low == pytest.approx(2 * error, rel=0.15)
+
+
+def test_a_difference_of_recipes_is_paired_by_item_and_not_by_seed():
+    hard = np.random.default_rng(0).random(300)
+    a, b = np.stack([hard + 0.1] * 3), np.stack([hard] * 2)
+    gap = crossed_difference(a, b)
+    assert (gap.value, gap.low, gap.high) == pytest.approx((0.1, 0.1, 0.1))  # items cancel
+    assert gap.p_value < 0.01
+    shift = np.array([[-0.3], [0.0], [0.3]])
+    noisy = crossed_difference(a + shift, a + shift)
+    assert noisy.value == pytest.approx(0)
+    assert noisy.low < -0.2 < 0.2 < noisy.high  # seeds of one number are no pair: they do not cancel
+    assert noisy.p_value > 0.5
+    with pytest.raises(DocumentError, match="found 300 and 299"):
+        crossed_difference(a, b[:, :299])

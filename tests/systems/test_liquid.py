@@ -12,7 +12,7 @@ from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import RecipeError
 from plait.sampling.policies import SamplingPolicy
 from plait.sequence.audit import audit
-from plait.systems.liquid import CAPTION, DRAW, LiquidTemplate, build
+from plait.systems.liquid import CAPTION, DRAW, HIDDEN, LiquidTemplate, build
 from tests.sequence.random_documents import WORDS, TinyText
 
 CODES = (np.arange(4).reshape(2, 2) % 3,)
@@ -29,7 +29,7 @@ class Text(TinyText):
         dict.fromkeys(
             [
                 *WORDS,
-                *(word for text in LiquidTemplate().texts() for word in PIECES.findall(text)),
+                *(word for text in LiquidTemplate(word_dropout=0.5).texts() for word in PIECES.findall(text)),
                 *("what", "colour", "?", "it", "make"),
             ]
         )
@@ -117,6 +117,34 @@ def test_format_d_captions() -> None:
     assert tokens[1] == "<begin_image>"
     assert tokens[7:] == [*CAPTION.split(), "a", "red", "car", "<end_document>"]
     assert loss == ["a", "red", "car", "<end_document>"]
+
+
+def test_hidden_words_are_not_read_and_no_targets() -> None:
+    model = tiny_liquid(text_to_image_ratio=0.0, word_dropout=0.5)
+    seen = set()
+    for counter in range(200):
+        worded = model.template.wrap(PAIR, counter)
+        tokens, loss = supervised(model, worded)
+        read = tokens[7 + len(CAPTION.split()) : -1]
+        shown = [word for word, original in zip(read, ["a", "red", "car"], strict=True) if word == original]
+        assert all(word in (original, HIDDEN) for word, original in zip(read, ["a", "red", "car"], strict=True))
+        # the end is learned where the last word is
+        assert loss == (shown if read[-1] == HIDDEN else [*shown, "<end_document>"])
+        assert "".join(span.text for span in worded.spans[2:]) == " ".join(read)  # a released tokenizer reads the pieces as one
+        seen.add(tuple(read))
+    assert len(seen) == 8  # every subset of three words
+    drawn = LiquidTemplate(text_to_image_ratio=1.0, caption_dropout=0.0, word_dropout=0.3, instructions=(DRAW,))
+    texts = [drawn.wrap(PAIR, counter).text for counter in range(2000)]
+    assert all(text.endswith(DRAW) for text in texts)
+    assert 0.27 < np.mean([text.split().count(HIDDEN) / 3 for text in texts]) < 0.33
+
+
+def test_hiding_nothing_is_the_published_wording() -> None:
+    plain = LiquidTemplate(text_to_image_ratio=0.5)
+    assert HIDDEN not in " ".join(plain.texts())  # the words, and so the ids, of trained models stay as they were
+    assert HIDDEN in " ".join(LiquidTemplate(word_dropout=0.1).texts())
+    with pytest.raises(RecipeError, match=r"word_dropout is 1\.5, expected a share"):
+        LiquidTemplate(word_dropout=1.5)
 
 
 def test_ratio_of_directions() -> None:

@@ -53,6 +53,13 @@ def recolour(glyph: Image.Image, name: str, colour: str) -> Image.Image:
     return result
 
 
+def painted_share(glyph: Image.Image) -> float:
+    """The share of a glyph's drawn pixels that `recolour` paints where no hue is kept."""
+    _, saturation, value = np.moveaxis(np.asarray(glyph.convert("RGB").convert("HSV")), 2, 0)
+    drawn = np.asarray(glyph.getchannel("A")) > 128
+    return float(((saturation > LEAST_SATURATION) & (value > LEAST_VALUE))[drawn].mean()) if drawn.any() else 0.0
+
+
 def natural_colour(glyph: Image.Image) -> str:
     """The colour of the world that is nearest to the glyph's own main hue."""
     hue, saturation, value = np.moveaxis(np.asarray(glyph.convert("RGB").convert("HSV")).astype(np.float32), 2, 0)

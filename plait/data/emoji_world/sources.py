@@ -11,13 +11,16 @@ from dataclasses import replace
 from random import Random
 
 from plait.data.emoji_world.glyphs import Glyph
+from plait.data.emoji_world.painted import PaintedGlyph
 from plait.data.emoji_world.pools import Pools
-from plait.data.emoji_world.writers import WRITERS, write_glyph, write_pair
+from plait.data.emoji_world.writers import WRITERS, write_glyph, write_painted, write_pair
 from plait.document import Document, TextSpan
 from plait.errors import RecipeError
 
 PAIR_TASKS = ("one_object", "centred", "placed", "two_objects")
 TASKS = (*PAIR_TASKS, "glyphs", *WRITERS)
+PAINTED = "painted"
+"""the task of a world with painted glyphs"""
 
 TRAIN_SIZES = {"stories": 8_000, "edits": 8_000, "text": 8_000}
 TRAIN_SIZE = 20_000
@@ -53,6 +56,16 @@ class Source(Sequence[Document]):
         source = "real" if self.task == "glyphs" else "composed"
         meta = {"task": self.task, "split": self.split, "source": source, "license": LICENSE, **document.meta}
         return replace(document, id=f"{self.task}/{self.split}/{number}", meta=meta)
+
+
+def open_painted(painted: Sequence[PaintedGlyph], split: str, seed: int, size: int | None) -> Source:
+    """The documents of painted glyphs; only training has some.
+
+    Raises:
+        RecipeError: another split, or fewer than `size`.
+    """
+    documents = [write_painted(item) for item in painted] if split == "train" else []
+    return _select(PAINTED, split, _shuffle(documents, seed, PAINTED, split), size)
 
 
 def open_source(task: str, pools: Pools, glyphs: Sequence[Glyph], seed: int, size: int | None) -> Source:

@@ -17,11 +17,12 @@ from PIL import Image
 from plait.data.emoji_world import glyphs as art
 from plait.data.emoji_world.captions import add_article
 from plait.data.emoji_world.glyphs import Glyph, fit_glyph, list_glyphs, open_glyph
+from plait.data.emoji_world.painted import draw_painted, list_painted
 from plait.data.emoji_world.pools import Pools
 from plait.data.emoji_world.questions import NUMBERS, PLACE_PHRASES
 from plait.data.emoji_world.recolour import recolour
 from plait.data.emoji_world.scenes import AREAS, COLOURS, OBJECTS, Scene, draw_scene
-from plait.data.emoji_world.sources import TASKS, Source, open_source
+from plait.data.emoji_world.sources import PAINTED, TASKS, Source, open_painted, open_source
 from plait.data.emoji_world.splits import SPLITS, assign_glyph, assign_scenes, check_split
 from plait.errors import DocumentError, RecipeError
 
@@ -32,6 +33,7 @@ class EmojiWorld:
     Args:
         image_size: width and height of every picture in pixels, a multiple of 16.
         seed: of the documents; splits and pictures do not depend on it.
+        has_painted: whether training has the task "painted" besides: other real glyphs in the colours of the world.
     """
 
     objects = OBJECTS
@@ -39,11 +41,14 @@ class EmojiWorld:
     splits = SPLITS
     tasks = TASKS
 
-    def __init__(self, image_size: int = 64, seed: int = 0) -> None:
+    def __init__(self, image_size: int = 64, seed: int = 0, has_painted: bool = False) -> None:
         if image_size < 32 or image_size % 16:
             raise RecipeError(f"EmojiWorld draws pictures whose size is a multiple of 16 and at least 32, not {image_size}.")
         self.image_size = image_size
         self.seed = seed
+        self.has_painted = has_painted
+        if has_painted:
+            self.tasks = (*TASKS, PAINTED)
         self._pools: dict[str, Pools] = {}
         self._pixels: dict[str, np.ndarray] = {}
 
@@ -53,10 +58,10 @@ class EmojiWorld:
         return assign_scenes()
 
     def picture(self, image_id: str) -> Image.Image:
-        """The picture of a scene or glyph.
+        """The picture of a scene, glyph or painted glyph.
 
         Raises:
-            DocumentError: the id names neither.
+            DocumentError: the id names none.
         """
         return Image.fromarray(self._draw(image_id))
 
@@ -72,17 +77,21 @@ class EmojiWorld:
         return pixels
 
     def image_ids(self, split: str, subset: str | None = None) -> list[str]:
-        """All distinct pictures that belong to a split: scenes, then glyphs (train and val only). Scenes with one object of
-        seen cells belong to train alone.
+        """All distinct pictures that belong to a split: scenes, then glyphs (train and val only), then painted glyphs (train, where
+        the world has them). Scenes with one object of seen cells belong to train alone.
 
         Args:
-            subset: "scenes", "glyphs" or None for both.
+            subset: "scenes", "glyphs", "painted" or None for all.
         """
         check_split(split)
-        if subset not in (None, "scenes", "glyphs"):
-            raise RecipeError(f"EmojiWorld has no subset {subset!r}: expected 'scenes', 'glyphs' or None.")
-        scenes = [] if subset == "glyphs" else [scene.id for scene, own in self.assignment.items() if own == split]
-        return scenes + ([] if subset == "scenes" else [f"glyph/{glyph.code}" for glyph in self.glyphs(split)])
+        subsets = {
+            "scenes": lambda: [scene.id for scene, own in self.assignment.items() if own == split],
+            "glyphs": lambda: [f"glyph/{glyph.code}" for glyph in self.glyphs(split)],
+            PAINTED: lambda: [item.id for item in list_painted()] if self.has_painted and split == "train" else [],
+        }
+        if subset is not None and subset not in subsets:
+            raise RecipeError(f"EmojiWorld has no subset {subset!r}: expected one of {', '.join(subsets)}, or None for all.")
+        return [name for key, listed in subsets.items() if subset in (None, key) for name in listed()]
 
     def glyphs(self, split: str) -> list[Glyph]:
         """The real glyphs of a split: 19 in 20 for train, the rest for val."""
@@ -105,6 +114,8 @@ class EmojiWorld:
             RecipeError: no such task or split, or fewer distinct documents than asked for.
         """
         pools = self.pools(split)
+        if task == PAINTED and self.has_painted:
+            return open_painted(list_painted(), split, self.seed, size)
         return open_source(task, pools, self.glyphs(split) if task == "glyphs" else (), self.seed, size)
 
     def vocabulary_texts(self, glyphs: bool = True) -> Iterator[str]:
@@ -126,6 +137,8 @@ class EmojiWorld:
         facts = {package: version(package) for package in art.PACKAGES}
         facts |= {"image_size": self.image_size, "seed": self.seed, "glyphs": [glyph.code for glyph in list_glyphs()]}
         facts["splits"] = [[scene.id, own] for scene, own in self.assignment.items()]
+        if self.has_painted:
+            facts[PAINTED] = self.image_ids("train", PAINTED)
         first = chain.from_iterable((self.source(task, "train", 8)[number] for number in range(8)) for task in TASKS)
         facts["documents"] = [document.to_json() for document in first]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
@@ -152,7 +165,10 @@ class EmojiWorld:
                 drawn = draw_scene(Scene.from_id(image_id), self.sprites, self.image_size)
             elif kind == "glyph":
                 drawn = fit_glyph(open_glyph(body), self.image_size, margin=self.image_size // 32)
+            elif kind == PAINTED:
+                drawn = draw_painted(image_id, self.image_size)
             else:
-                raise DocumentError(f"{image_id!r} names no picture of EmojiWorld: expected 'scene/...' or 'glyph/...'.")
+                expected = "'scene/...', 'glyph/...' or 'painted/...'"
+                raise DocumentError(f"{image_id!r} names no picture of EmojiWorld: expected {expected}.")
             self._pixels[image_id] = drawn
         return self._pixels[image_id]

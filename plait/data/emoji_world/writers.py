@@ -11,6 +11,7 @@ from random import Random
 
 from plait.data.emoji_world.captions import add_article, describe
 from plait.data.emoji_world.glyphs import Glyph
+from plait.data.emoji_world.painted import PaintedGlyph
 from plait.data.emoji_world.pools import Pools
 from plait.data.emoji_world.questions import TYPES, ask
 from plait.data.emoji_world.scenes import Scene
@@ -45,6 +46,12 @@ def write_pair(scene: Scene, variant: int) -> Document:
 def write_glyph(glyph: Glyph) -> Document:
     """The name of a real glyph and its picture."""
     return Document((TextSpan(add_article(glyph.name)), ImageSpan(f"glyph/{glyph.code}")), meta={"name": glyph.name})
+
+
+def write_painted(painted: PaintedGlyph) -> Document:
+    """What a painted glyph is called, and its picture."""
+    facts = {"name": painted.glyph.name, "colour": painted.colour, "slot": painted.slot}
+    return Document((TextSpan(painted.caption), ImageSpan(painted.id)), meta=facts)
 
 
 def write_vqa(random: Random, number: int, pools: Pools) -> Document | None:

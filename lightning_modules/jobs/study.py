@@ -1,0 +1,164 @@
+"""What a study leaves in the repository: results.json, tables in its page, and one sheet of drawings per arm.
+
+It reads the folders of finished runs and computes nothing but means and intervals. The page is a person's: only what stands
+between its two marks is written here.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_modules.jobs.page import sum_cost
+from plait.atomic import write_json
+from plait.errors import CheckpointError
+from plait.evaluation.arms import compare_arms
+from plait.runs import Run
+
+PAGE, BEGIN, END = "README.md", "<!-- results -->", "<!-- end of results -->"
+SHEET = "test_combo-two_objects.png"
+WHOLE = ("reconstruction", "captions_one_object")
+LEFT_OUT = (
+    *("_places", "_unrecognisable", "_ungrammatical", "_pixel_error"),
+    *(f"{name}_{part}" for name in WHOLE for part in ("objects", "colours", "cells", "relation")),
+)
+"""ends of the names of figures that are in results.json and not on the page; of `WHOLE` the page has the main figure only"""
+COSTS = ("duration_s", "tokens", "parameters_trained", "training_flops_by_rule")
+"""of the fastest run of an arm: the others waited for other work on the machine"""
+log = logging.getLogger(__name__)
+
+
+def collect(
+    *, name: str, folder: str, arms: Mapping[str, Sequence[str]], seeds: Sequence[int], reference: str, report: str
+) -> dict[str, Any]:
+    """Write the results of all arms and seeds that have finished.
+
+    Args:
+        folder: of the study, see `lightning_modules.loops.study`.
+        report: where results.json, the page and the sheets lie. A page without the two marks is refused.
+
+    Returns:
+        What is in results.json: per arm its overrides, runs (id, commit, cost) and figures; what is missing; the shared runs.
+    """
+    places = {arm: {seed: Path(folder, arm, f"seed-{seed}") for seed in seeds} for arm in arms}
+    items = read_items(places)
+    missing = [f"{arm}/seed-{seed}" for arm in arms for seed in seeds if seed not in items.get(arm, ())]
+    if reference not in items:
+        log.info("no run of %s has finished yet: there is nothing to compare the other arms with", reference)
+        return {}
+    found = {arm: {seed: places[arm][seed] for seed in runs} for arm, runs in items.items()}
+    figures = compare_arms(items, reference)
+    results = {
+        "study": name,
+        "reference": reference,
+        "missing": missing,
+        "shared": {
+            place.name: _describe(place)
+            for place in sorted(Path(folder, "shared").glob("*/"))
+            if (place / "job.json").is_file()
+        },
+        "policy": _read(next(iter(found[reference].values())) / "evaluation" / "summary.json")["policy/image"],
+        "arms": {
+            arm: {
+                "overrides": list(arms[arm]),
+                "runs": {str(seed): _describe(place / "pretraining") for seed, place in places.items()},
+                "figures": figures[arm],
+            }
+            for arm, places in found.items()
+        },
+    }
+    place = Path(report)
+    place.mkdir(parents=True, exist_ok=True)
+    write_json(place / "results.json", round_numbers(results))
+    for arm, places in found.items():
+        sheet = next(iter(places.values())) / "evaluation" / "sheets" / SHEET
+        if sheet.is_file():
+            shutil.copyfile(sheet, place / f"{arm}.png")
+    if (place / PAGE).is_file():
+        (place / PAGE).write_text(fill_page((place / PAGE).read_text(encoding="utf-8"), results), encoding="utf-8")
+    log.info("%d of %d runs are in %s", sum(map(len, found.values())), len(arms) * len(seeds), place / "results.json")
+    return results
+
+
+def read_items(places: Mapping[str, Mapping[int, Path]]) -> dict[str, dict[int, Any]]:
+    """arm -> seed -> judged items, of what has finished."""
+    found: dict[str, dict[int, Any]] = {}
+    for arm, seeds in places.items():
+        for seed, place in seeds.items():
+            job = place / "evaluation" / "job.json"
+            if job.is_file() and _read(job)["state"] == "finished":
+                found.setdefault(arm, {})[seed] = _read(place / "evaluation" / "items.json")
+    return found
+
+
+def fill_page(page: str, results: Mapping[str, Any]) -> str:
+    """The page with the tables of these results between its marks.
+
+    Raises:
+        CheckpointError: the marks are not there, in this order.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise CheckpointError(f"The page of the study has no place for its tables: expected a line {BEGIN} and a line {END}.")
+    tables = "\n".join(write_tables(round_numbers(results)))
+    return f"{before}{begin}\n{tables}\n{end}{after}"
+
+
+def write_tables(results: Mapping[str, Any]) -> Iterator[str]:
+    """Lines of Markdown: every figure of every arm, the differences from the reference arm, the cost."""
+    arms, reference = results["arms"], results["reference"]
+    shown = [key for key in arms[reference]["figures"] if not key.endswith(LEFT_OUT)]
+    yield from ("", _row(["figure", "n", *arms]), _row(["---"] * (len(arms) + 2)))
+    for key in shown:
+        yield _row([key, arms[reference]["figures"][key]["n"], *(_spell(arm["figures"].get(key)) for arm in arms.values())])
+    others = [arm for arm in arms if arm != reference]
+    if others:
+        yield from ("", f"Difference from {reference}:", "", _row(["figure", *others]), _row(["---"] * (len(others) + 1)))
+        for key in shown:
+            gaps = (arms[arm]["figures"].get(key, {}).get("minus_reference") for arm in others)
+            yield _row([key, *(_spell(gap, "+.2f") for gap in gaps)])
+    yield from ("", _row(["cost of training, fastest run", *arms]), _row(["---"] * (len(arms) + 1)))
+    fastest = [min(arm["runs"].values(), key=lambda run: run["duration_s"]) for arm in arms.values()]
+    for cost in COSTS:
+        yield _row([cost, *(f"{run[cost]:,.0f}" if run[cost] < 1e9 else f"{run[cost]:.2e}" for run in fastest)])
+    yield _row(["runs", *(len(arm["runs"]) for arm in arms.values())])
+    yield ""
+
+
+def round_numbers(value: Any, digits: int = 4) -> Any:
+    """The same containers with fractions rounded: a file that is committed should not change in its last digits."""
+    if isinstance(value, Mapping):
+        return {key: round_numbers(item, digits) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [round_numbers(item, digits) for item in value]
+    return round(value, digits) if isinstance(value, float) else value
+
+
+def _describe(place: Path) -> dict[str, Any]:
+    job = _read(place / "job.json")
+    facts = {"id": job["id"], "duration_s": job["duration_s"]}
+    if not (place / "passport.json").is_file():
+        return facts
+    run = Run(place)
+    code = {name: run.passport["code"].get(name) for name in ("commit", "changed")}
+    return facts | code | sum_cost(run)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): run that arm of the study again.") from error
+
+
+def _row(cells: Sequence[Any]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _spell(figure: Mapping[str, float] | None, form: str = ".2f") -> str:
+    if figure is None:
+        return ""
+    return f"{figure['value']:{form}} [{figure['low']:{form}}, {figure['high']:{form}}]"

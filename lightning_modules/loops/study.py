@@ -1,0 +1,94 @@
+"""A study: several arms and seeds of one question, each a curriculum of its own behind stages that all of them share.
+
+The job is one arm with one seed; `plait-train -m` runs them all, one after the other. Shared stages (a tokenizer, its codes) are
+made by whoever comes first while others wait; an arm and seed that another process works on is left to it. So the same command
+started twice shares the work between two cores, and started again it goes on where it was. After each arm the results of all
+that has finished are written anew. It does not know what the arms vary: an arm is a list of overrides for one stage.
+"""
+
+import fcntl
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+
+from lightning_modules.jobs.study import collect
+from lightning_modules.loops.curriculum import run_curriculum
+from plait.errors import RecipeError
+
+OWN = ("experiment=", "arm=", "seed=", "n=", "place=", "paths.", "job.")
+"""Overrides of the command line that are about the study itself; the others reach every stage that trains."""
+
+log = logging.getLogger(__name__)
+
+
+def run_arm(
+    *,
+    name: str,
+    folder: str,
+    arm: str,
+    seed: int,
+    arms: Mapping[str, Sequence[str]],
+    seeds: Sequence[int],
+    reference: str,
+    shared: Sequence[Mapping[str, Any]],
+    stages: Sequence[Mapping[str, Any]],
+    report: str | None = None,
+    overrides: Sequence[str] | None = None,
+) -> bool:
+    """Run what is not finished of one arm with one seed, then collect.
+
+    Args:
+        folder: of the study: shared stages work in `folder/shared/<stage>`, those of an arm in `folder/<arm>/seed-<seed>/<stage>`.
+        arms: arm -> its overrides, for the first of `stages`.
+        seeds: all seeds of the study.
+        reference: the arm that the others are compared with.
+        shared, stages: see `run_curriculum`; the seed of `stages` is that of the arm.
+        report: folder for results and sheets; None writes none.
+        overrides: for every stage that trains; None takes those of the command line.
+
+    Returns:
+        Whether the arm has finished; False where another process works on it.
+
+    Raises:
+        RecipeError: there is no such arm or seed.
+    """
+    if arm not in arms or seed not in seeds:
+        raise RecipeError(f"{name} has no arm {arm!r} with seed {seed}: expected one of {list(arms)} and one of {list(seeds)}.")
+    if overrides is None:
+        overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+    passed = [item for item in overrides if not item.lstrip("+~").startswith(OWN)]
+    place = Path(folder, arm, f"seed-{seed}")
+    with lock(Path(folder, "shared")):
+        run_curriculum(stages=shared, folder=str(Path(folder, "shared")), overrides=passed)
+    with lock(place, waits=False) as is_mine:
+        if not is_mine:
+            log.info("%s, seed %d: another process works on it", arm, seed)
+            return False
+        first, *rest = stages
+        own = {**first, "overrides": [*first["overrides"], f"seed={seed}", *arms[arm]]}
+        run_curriculum(stages=[own, *rest], folder=str(place), overrides=passed)
+    if report is not None:
+        with lock(Path(folder)):
+            collect(name=name, folder=folder, arms=arms, seeds=seeds, reference=reference, report=report)
+    return True
+
+
+@contextmanager
+def lock(folder: Path, waits: bool = True) -> Iterator[bool]:
+    """Hold a folder for the length of the block; the system lets go of it when the process ends, however it ends.
+
+    Returns:
+        Whether it is held: without `waits`, False where another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

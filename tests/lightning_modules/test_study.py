@@ -1,0 +1,138 @@
+"""A study runs arms behind shared stages, leaves to another process what that works on, and reports what has finished."""
+
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from lightning_modules.jobs.study import BEGIN, END, collect, fill_page
+from lightning_modules.loops.curriculum import check_stages, compose_job
+from lightning_modules.loops.study import lock, run_arm
+from plait.errors import CheckpointError, RecipeError
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDIES = sorted((ROOT / "conf" / "experiment").rglob("study_*.yaml"))
+WRITE = "tests.lightning_modules.stub_jobs.write"
+SHARED = [{"name": "one", "overrides": [f"job={{_target_:{WRITE},folder:${{paths.folder}},value:1}}"]}]
+STAGES = [
+    {"name": "two", "overrides": [f"job={{_target_:{WRITE},folder:${{paths.folder}},value:10,reads:study/shared/one}}"]},
+    {"name": "three", "overrides": [f"job={{_target_:{WRITE},folder:${{paths.folder}},value:100,reads:<two>}}"]},
+]
+ARMS = {"plain": [], "more": ["job.value=20"]}
+
+
+@pytest.fixture(autouse=True)
+def _own_root(monkeypatch, tmp_path):
+    monkeypatch.setenv("PLAIT_IMPORT_ROOTS", "tests")
+    monkeypatch.chdir(tmp_path)
+
+
+def run(arm: str, seed: int, **changes) -> bool:
+    settings = {"arms": ARMS, "seeds": [1, 2], "reference": "plain", "shared": SHARED, "stages": STAGES, "overrides": []}
+    return run_arm(name="study", folder="study", arm=arm, seed=seed, **(settings | changes))
+
+
+def test_arms_share_what_comes_before_them_and_are_skipped_when_finished():
+    assert all([run("plain", 1), run("more", 2), run("more", 2)])
+    assert Path("study/shared/one/times.txt").read_text().count("ran") == 1
+    assert Path("study/more/seed-2/three/times.txt").read_text().count("ran") == 1
+    assert Path("study/plain/seed-1/three/value.txt").read_text() == "111"
+    assert Path("study/more/seed-2/three/value.txt").read_text() == "121"
+    assert "seed: 2" in Path("study/more/seed-2/two/config.yaml").read_text()
+
+
+def test_overrides_about_the_study_itself_stay_out_of_its_stages():
+    given = ["experiment=liquid/study_composition", "arm=more", "seed=7", "+job.plan=x", "trainer.max_steps=3"]
+    run("plain", 1, overrides=given)
+    config = OmegaConf.load("study/plain/seed-1/two/config.yaml")
+    assert (config.seed, config.trainer.max_steps) == (1, 3)
+
+
+def test_an_arm_that_another_process_works_on_is_left_to_it():
+    with lock(Path("study/plain/seed-1")) as is_mine:
+        assert is_mine
+        assert not run("plain", 1)
+        assert run("plain", 2)
+    assert not Path("study/plain/seed-1/two").exists()
+    assert run("plain", 1)
+
+
+def test_an_unknown_arm_names_those_that_there_are():
+    with pytest.raises(RecipeError, match=r"no arm 'best' with seed 1: expected one of \['plain', 'more'\]"):
+        run("best", 1)
+
+
+def write_run(arm: str, seed: int, right: list[int]) -> None:
+    """What `collect` reads of a finished arm."""
+    place = Path("study", arm, f"seed-{seed}")
+    scores = [{"expected": str(i), "found": "", "cluster": str(i), "scores": {"all": value}} for i, value in enumerate(right)]
+    cost = {"id": f"{arm}{seed}", "duration_s": 100.0, "state": "finished"}
+    passport = {"code": {"commit": "abc", "changed": []}, "state": "finished"}
+    ledger = {"rows": [], "digests": {}}
+    row = {"step": 1, "perf/rate_tokens_per_s": 10.0, "perf/step_duration_s": 2.0}
+    files = {"evaluation/items.json": {"val/captions": scores}, "evaluation/job.json": cost, "pretraining/job.json": cost}
+    files |= {"evaluation/summary.json": {"policy/image": "one"}, "pretraining/passport.json": passport}
+    files |= {"pretraining/ledger.json": ledger, "pretraining/metrics.jsonl": row}
+    for name, content in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(json.dumps(content))
+
+
+def collect_all() -> dict:
+    return collect(name="study", folder="study", arms=ARMS, seeds=[1, 2], reference="plain", report="report")
+
+
+def test_results_hold_what_has_finished_and_name_what_has_not():
+    assert collect_all() == {}
+    write_run("plain", 1, [0, 1])
+    write_run("more", 2, [1, 1])
+    Path("report").mkdir()
+    Path("report/README.md").write_text(f"A question.\n{BEGIN}\nold\n{END}\nLimits.\n")
+    results = collect_all()
+    assert results["missing"] == ["plain/seed-2", "more/seed-1"]
+    assert results["arms"]["more"]["runs"]["2"]["id"] == "more2"
+    assert results["arms"]["more"]["runs"]["2"]["commit"] == "abc"
+    assert results["arms"]["more"]["figures"]["val/captions"]["minus_reference"]["value"] == 0.5
+    assert json.loads(Path("report/results.json").read_text())["arms"]["more"]["overrides"] == ["job.value=20"]
+    page = Path("report/README.md").read_text()
+    assert page.startswith("A question.\n")
+    assert page.endswith(f"{END}\nLimits.\n")
+    assert "old" not in page
+    assert "| val/captions | 2 | 0.50 [" in page
+    assert "| tokens | 40 | 40 |" in page
+
+
+def test_a_page_without_a_place_for_tables_is_refused():
+    with pytest.raises(CheckpointError, match="has no place for its tables"):
+        fill_page("A question.", {})
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_arm_of_a_study_composes_and_is_swept(path):
+    name = f"{path.parent.name}/{path.stem}"
+    job = OmegaConf.to_container(compose_job("train", [f"experiment={name}"]).job, resolve=True)
+    check_stages(job["shared"])
+    check_stages(job["stages"])
+    for number, arm in enumerate(job["arms"]):
+        scale = ["scale=tiny"] if number == 0 else []
+        overrides = [*job["stages"][0]["overrides"], *job["arms"][arm], *scale, "paths.folder=here"]
+        assert compose_job("train", overrides).trainer.max_steps >= 1
+    params = OmegaConf.load(path).hydra.sweeper.params
+    assert params.arm == ",".join(job["arms"])
+    assert params.seed == ",".join(map(str, job["seeds"]))
+    assert job["reference"] in job["arms"]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_what_is_reported_is_what_the_study_lists(path):
+    job = OmegaConf.to_container(compose_job("train", [f"experiment={path.parent.name}/{path.stem}"]).job, resolve=True)
+    report = ROOT / job["report"]
+    results = json.loads((report / "results.json").read_text())
+    assert {arm: found["overrides"] for arm, found in results["arms"].items()} == job["arms"]
+    assert results["missing"] == [
+        f"{arm}/seed-{seed}" for arm in job["arms"] for seed in job["seeds"] if str(seed) not in results["arms"][arm]["runs"]
+    ]
+    page = (report / "README.md").read_text()
+    assert fill_page(page, results) == page
+    assert all(f"({arm}.png)" in page for arm in job["arms"])
