@@ -27,7 +27,8 @@ def test_every_experiment_composes_at_every_scale(experiment, scale):
     assert config.name in experiment
     assert config.tags
     resolved = resolve(config)
-    assert resolved["trainer"]["max_steps"] >= 1
+    if config.job._target_.endswith(".fit"):  # a study trains through the jobs that it composes
+        assert resolved["trainer"]["max_steps"] >= 1
     for path, target in iterate_targets(resolved):
         locate(target, path)
     if scale != "paper":  # whose backbone must still be fetched
