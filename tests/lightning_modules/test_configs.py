@@ -27,10 +27,11 @@ def test_every_experiment_composes_at_every_scale(experiment, scale):
     assert config.name in experiment
     assert config.tags
     resolved = resolve(config)
-    assert resolved["trainer"]["max_steps"] >= 1
+    is_study = Path(experiment).name.startswith("study_")  # which trains nothing itself; its stages: test_study.py
+    assert is_study or resolved["trainer"]["max_steps"] >= 1
     for path, target in iterate_targets(resolved):
         locate(target, path)
-    if scale != "paper":  # whose backbone must still be fetched
+    if scale != "paper" and not is_study:  # whose backbone must still be fetched
         OmegaConf.resolve(config)  # as `--cfg job --resolve` does
 
 
