@@ -8,14 +8,14 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from lightning_modules.callbacks.quiet import Quiet
 from plait.axes import Int
 from plait.errors import RecipeError
 
 
-class Codebook(Callback):
+class Codebook(Quiet):
     """Logs val/codebook_usage (share of codes seen at least once) and val/codebook_perplexity, per level if there are several.
 
     Args:

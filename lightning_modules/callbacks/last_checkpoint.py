@@ -12,10 +12,11 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lightning_modules.callbacks.quiet import Quiet
 from lightning_modules.interruption import StopSignals
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(Quiet, ModelCheckpoint):
     """Keeps last.ckpt, and stops cleanly on Ctrl-C.
 
     Args:

@@ -8,8 +8,8 @@ import logging
 from pathlib import Path
 
 import lightning
-from lightning.pytorch.callbacks import Callback
 
+from lightning_modules.callbacks.quiet import Quiet
 from lightning_modules.stage import Stage
 from plait.errors import RecipeError
 from plait.ledger import Ledger
@@ -17,7 +17,7 @@ from plait.ledger import Ledger
 log = logging.getLogger(__name__)
 
 
-class LedgerFile(Callback):
+class LedgerFile(Quiet):
     """Writes ledger.json into the run folder.
 
     Args:

@@ -18,16 +18,16 @@ from typing import Any
 import lightning
 import torch
 import yaml
-from lightning.pytorch.callbacks import Callback
 
 import plait
+from lightning_modules.callbacks.quiet import Quiet
 
 PACKAGES = ("plait", "torch", "lightning", "transformers", "datasets", "wandb", "hydra-core", "numpy", "pillow", "safetensors")
 VARIABLES = ("OMP_NUM_THREADS", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "CUDA_VISIBLE_DEVICES", "PL_GLOBAL_SEED")
 LONGEST_DIFF = 200_000
 
 
-class PassportFile(Callback):
+class PassportFile(Quiet):
     """Writes passport.json into the run folder.
 
     Args:

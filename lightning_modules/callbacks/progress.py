@@ -5,8 +5,10 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import TQDMProgressBar
 
+from lightning_modules.callbacks.quiet import Quiet
 
-class Progress(TQDMProgressBar):
+
+class Progress(Quiet, TQDMProgressBar):
     """Lightning's bar over the steps of the whole stage instead of the batches of an epoch.
 
     Args:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback
 
+from lightning_modules.callbacks.quiet import Quiet
 from lightning_modules.ranks import compare_training_ranks
 
 
-class SameJob(Callback):
+class SameJob(Quiet):
     """Compares job id and config hash of all ranks once they are joined (lightning_modules/ranks.py says why).
 
     Args:

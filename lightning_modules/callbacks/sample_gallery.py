@@ -13,9 +13,9 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import nn
 
+from lightning_modules.callbacks.quiet import Quiet
 from lightning_modules.callbacks.throughput import paused_clocks
 from lightning_modules.resume import random_state, restore_random_state
 from plait.rendering import Sample, render_html
@@ -23,7 +23,7 @@ from plait.rendering import Sample, render_html
 Draw = Callable[[nn.Module], Sequence[Sample]]
 
 
-class SampleGallery(Callback):
+class SampleGallery(Quiet):
     """Draws and stores samples.
 
     Args:

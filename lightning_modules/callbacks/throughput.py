@@ -13,12 +13,12 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
 
+from lightning_modules.callbacks.quiet import Quiet
 from plait.errors import RecipeError
 
 
-class Throughput(Callback):
+class Throughput(Quiet):
     """Logs under perf/ every `log_every_n_steps` optimiser steps: rates of this rank's process times ranks."""
 
     def __init__(self) -> None:
