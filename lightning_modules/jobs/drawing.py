@@ -29,6 +29,7 @@ def draw(
     seed: int = 0,
     max_images: int = 4,
     max_tokens: int = 120,
+    is_compiled: bool = False,
 ) -> list[str]:
     """Complete a prompt `num_samples` times.
 
@@ -37,6 +38,7 @@ def draw(
         document: instead, the path of a JSON document (see `plait.document.Document.to_json`): its images are files (image_id is a
             path), an image with form "codes" and no file is drawn, and the model goes on after the last span.
         max_images, max_tokens: of a document, after its last span.
+        is_compiled: compile the model first; takes half a minute or more, pays where many codes are drawn.
 
     Returns:
         The files written.
@@ -58,6 +60,8 @@ def draw(
     else:
         start, pictures = read_document(Path(document), model)
         budget = {"max_images": max_images, "max_tokens": max_tokens}
+    if is_compiled:
+        model.compile_generation(options={"freezing": True})
     seeds = list(range(seed, seed + num_samples))
     made = model.generate([start] * num_samples, {"text": text_policy, "image": image_policy}, seeds, **budget)
     place = Path(folder)

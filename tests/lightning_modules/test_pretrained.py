@@ -83,7 +83,9 @@ def test_the_folder_holds_everything_and_nothing_that_runs(saved, small_run) -> 
         *("vision_tokenizer/manifest.json", "vision_tokenizer/model.safetensors"),
     }
     manifest = read_manifest(saved)
-    assert set(manifest.config["recipe"]) == {"backbone", "model", "seed", "template", "text_tokenizer", "vision_tokenizer"}
+    assert set(manifest.config["recipe"]) == {
+        *("backbone", "model", "objective", "seed", "template", "text_tokenizer", "vision_tokenizer")
+    }
     checkpoint = Run(small_run / "instruction").checkpoint
     assert manifest.identity == read_manifest(checkpoint).identity
     assert manifest.parents == [{"part": "model", "identity": manifest.identity}]

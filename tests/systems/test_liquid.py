@@ -236,6 +236,26 @@ def test_sampled_batch_of_eight_equals_eight_singles(guidance) -> None:
         assert model.generate([prompt], policies, [seed], **budget) == [together[seed]]
 
 
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+def test_compiled_generation_draws_the_same(architecture) -> None:
+    """Calls of one token for every row go through tensors of fixed shapes (counted here, where a compiler would stand)."""
+    model = tiny_liquid(architecture, image_positions=True)
+    policies = {"text": SamplingPolicy(temperature=0.0), "image": SamplingPolicy(guidance=3.0, temperature=0.0)}
+    prompts = [model.template.draw_prompt("a red car"), model.template.draw_prompt("the blue car is red")]
+    expected = model.generate(prompts, policies, [0, 1], max_tokens=9)
+    calls = []
+
+    def count(function, **_):
+        return lambda *args: calls.append(len(args[0])) or function(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", count)
+        model.compile_generation()
+    assert model.generate(prompts, policies, [0, 1], max_tokens=9) == expected
+    # three more codes after the first, two rows of each picture; and one call of the head for each of the four
+    assert calls.count(4) == 3 + 4
+
+
 def test_drawing_says_the_same_places_as_training() -> None:
     """Every code that was drawn greedily, with a cache and one by one, is the best one where the whole document is read at once."""
     model = tiny_liquid(image_positions=True)
