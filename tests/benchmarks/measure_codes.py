@@ -29,8 +29,8 @@ class Drawn(nn.Module):
         self.register_buffer("grids", torch.from_numpy(grids))
 
     def encode(self, numbers: torch.Tensor) -> tuple[torch.Tensor]:
-        """The grids of pictures that are their own numbers."""
-        return (self.grids[numbers],)
+        """The grids of pictures that are their own numbers, as shares of all (a picture lies between -1 and 1)."""
+        return (self.grids[(numbers * PICTURES).long()],)
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
         return Arm(name, description, run)
 
     with tempfile.TemporaryDirectory() as folder:
-        load = iter(torch.arange(PICTURES).split(64))
+        load = iter((torch.arange(PICTURES) / PICTURES).split(64))
         cache = write_codes(Path(folder) / "codes", Drawn(grids), names, lambda _: next(load))
         for name, grid in zip(names, grids, strict=True):
             assert cache[name][0].dtype == parse(name)[0].dtype == np.int64
