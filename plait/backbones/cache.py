@@ -136,9 +136,7 @@ class CallScope:
         self._is_fresh = int(starts.max()) == 0
         # one new token per row and all rows equally long: every stored key up to the longest is seen
         self._sees_all = is_real.shape[1] == 1 and int(stops.min()) == self._longest
-        self._sees_one = (
-            is_real.shape[1] == 1 and torch.equal(rows, torch.arange(cache.lengths.numel())) and int(starts.min()) > 0
-        )
+        self._starts = starts
         first, number = int(rows[0]), rows.numel()
         is_run = torch.equal(rows, torch.arange(first, first + number))
         # a run of rows is read through a view; anything else has to be gathered
@@ -153,8 +151,10 @@ class CallScope:
     def step(self) -> "StepScope | None":
         """The same call as tensors of fixed shapes: where every row of a static cache gets one token and none is the first."""
         cache = self._cache
-        is_step = self._sees_one and cache.is_static and None not in cache._stored
-        return StepScope(self.layout.positions, cache._stored) if is_step else None
+        if not cache.is_static or None in cache._stored or self.layout.positions.shape[1] > 1:
+            return None
+        feeds_all = self._run is not None and self._starts.numel() == cache.lengths.numel()
+        return StepScope(self.layout.positions, cache._stored) if feeds_all and int(self._starts.min()) > 0 else None
 
     def attend(
         self,

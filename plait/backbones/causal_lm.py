@@ -272,9 +272,8 @@ class CausalLM(nn.Module):
         output = self.decoder(
             inputs_embeds=embeddings,
             position_ids=positions,
-            attention_mask=embeddings.new_zeros(
-                1, 1, 1, 1
-            ),  # a mask that is made already is not made again; the scope ignores it
+            # transformers makes no mask where there is one already; the scope ignores it
+            attention_mask=embeddings.new_zeros(1, 1, 1, 1),
             use_cache=False,
             scope=scope,
             side=side,

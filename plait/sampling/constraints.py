@@ -36,7 +36,7 @@ class AllowOnly:
 
 @dataclass(frozen=True)
 class Disallow:
-    """None of these ids once `from_length` ids stand (0: never)."""
+    """None of these ids once `from_length` ids stand (0: from the beginning)."""
 
     ids: tuple[int, ...]
     from_length: int = 0

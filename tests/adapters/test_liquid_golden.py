@@ -1,7 +1,6 @@
 """A small Gemma of the published layout against numbers of the published loop: its weights in, the logits of its prompts out."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,7 @@ from plait.backbones.causal_lm import CausalLM
 from plait.checkpoints import assign_weights
 from plait.protocols import Layout
 from plait.systems.liquid import LiquidTemplate, build
-
-FOLDER = Path(os.environ.get("PLAIT_GOLDENS", Path(__file__).parents[2] / ".." / "shared" / "goldens"))
-FILES = sorted(FOLDER.glob("liquid_gemma_cfg*.npz"))
-ABSENT = pytest.param(
-    None, id="absent", marks=pytest.mark.skip(f"no liquid_gemma_cfg*.npz in {FOLDER}: set PLAIT_GOLDENS to the goldens")
-)
+from tests import goldens
 
 
 class Text:
@@ -52,11 +46,10 @@ class Tokenizer:
         raise NotImplementedError("no pictures here")
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in FILES] or [ABSENT])
+@pytest.mark.parametrize("path", goldens.family("liquid_gemma_cfg*"))
 @torch.no_grad()
 def test_golden(path: Path, tmp_path: Path) -> None:
-    with np.load(path, allow_pickle=False) as file:
-        golden = {name: file[name] for name in file.files}
+    golden = goldens.read(path)
     settings, offset = json.loads(str(golden["cfg"])), int(golden["offset"])
     codes = settings["vocab_size"] - offset
     # written as the release writes it, with names of settings that transformers has since changed (rope_theta)
@@ -67,7 +60,7 @@ def test_golden(path: Path, tmp_path: Path) -> None:
         text_tokenizer=Text(offset),
         template=LiquidTemplate(),
     ).eval()
-    released = {name[2:]: torch.from_numpy(value) for name, value in golden.items() if name.startswith("w.")}
+    released = goldens.weights(golden)
     assign_weights(model, to_unified(released, [offset, codes], model.backbone.is_tied), path.name)
     again = to_released(model.state_dict())
     assert again.keys() == released.keys() == set(map(str, golden["keys"])) - {"lm_head.weight"}

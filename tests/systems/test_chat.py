@@ -1,7 +1,6 @@
 """Chat messages in and out: the released wording to the character, loss masks, round trips, and the template of transformers."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,14 +18,10 @@ from plait.sequence.builder import SequenceBuilder
 from plait.sequence.layout import DocumentLayout
 from plait.sequence.vocabulary import Vocabulary
 from plait.systems.liquid import LiquidTemplate
+from tests import goldens
 from tests.adapters.releases import MARKERS, write_tokenizer
 from tests.systems.test_liquid import CODES, image, tiny_liquid
 
-FOLDER = Path(os.environ.get("PLAIT_GOLDENS", Path(__file__).parents[2] / ".." / "shared" / "goldens"))
-FILES = sorted(FOLDER.glob("liquid_template*.npz"))
-ABSENT = pytest.param(
-    None, id="absent", marks=pytest.mark.skip(f"no liquid_template*.npz in {FOLDER}: set PLAIT_GOLDENS to the goldens")
-)
 TEMPLATE = LiquidTemplate()
 
 
@@ -68,11 +63,11 @@ def written(document: Document) -> str:
     return "".join(spans) + ("<eos>" if document.ends else "")
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in FILES] or [ABSENT])
+@pytest.mark.parametrize("path", goldens.family("liquid_template*"))
 def test_golden(path: Path) -> None:
     """Dialogues and the prompt strings of the published code; `<image>` is a picture, which the published code splits off later."""
-    with np.load(path, allow_pickle=False) as golden:
-        dialogues, prompts = golden["dialogs"].tolist(), golden["prompts"].tolist()
+    golden = goldens.read(path)
+    dialogues, prompts = golden["dialogs"].tolist(), golden["prompts"].tolist()
     assert len(dialogues) == len(prompts) > 0
     for dialogue, prompt in zip(dialogues, prompts, strict=True):
         turns = [(role, words) for role, words in json.loads(dialogue) if words is not None]

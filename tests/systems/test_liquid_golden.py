@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from plait.adapters.liquid import to_unified
 from plait.backbones.causal_lm import CausalLM
+from plait.checkpoints import assign_weights
 from plait.document import Document, ImageSpan, TextSpan
 from plait.protocols import Policy
 from plait.sampling.policies import SamplingPolicy
@@ -134,23 +136,19 @@ class Recorded:
 
 def gemma(golden):
     """The golden's Gemma as a Liquid: text rows in the backbone, image rows in the head."""
-    settings, offset, state = json.loads(str(golden["cfg"])), int(golden["offset"]), goldens.weights(golden)
+    settings, offset, released = json.loads(str(golden["cfg"])), int(golden["offset"]), goldens.weights(golden)
     settings["rope_parameters"] = {
         "rope_type": "default",
         "rope_theta": settings.pop("rope_theta"),
     }  # its name in transformers 5
-    table = state.pop("model.embed_tokens.weight")
-    state.pop("lm_head.weight", None)
-    backbone = CausalLM.from_config("gemma", **(settings | {"vocab_size": offset}))
+    num_codes = settings["vocab_size"] - offset
     model = build(
-        backbone=backbone,
-        vision_tokenizer=Codes(len(table) - offset, int(golden["steps"])),
+        backbone=CausalLM.from_config("gemma", **(settings | {"vocab_size": offset})),
+        vision_tokenizer=Codes(num_codes, int(golden["steps"])),
         text_tokenizer=GoldenText({}, offset),
         template=LiquidTemplate(),
     )
-    rows = {"model.embed_tokens.weight": table[:offset], "lm_head.weight": table[:offset]}
-    backbone.model.load_state_dict(state | rows)
-    model.head.own_rows[0].load_state_dict({"weight": table[offset:]})
+    assign_weights(model, to_unified(released, [offset, num_codes], model.backbone.is_tied), "the golden")
     return model.eval()
 
 
