@@ -48,7 +48,7 @@ class Mixture:
         row_length: tokens per row; longer documents are an error.
         num_batches: length of the epoch.
         documents_per_window, batches_per_window: see above.
-        seed: of everything that is drawn.
+        seed: of everything that is drawn; any name of a stream.
         accumulate: micro-batches per optimiser step: batch k belongs to step k // accumulate.
         rank, num_ranks: this process takes every `num_ranks`-th row of each batch.
 
@@ -68,7 +68,7 @@ class Mixture:
         num_batches: int,
         documents_per_window: int = 256,
         batches_per_window: int = 4,
-        seed: int = 0,
+        seed: int | str = 0,
         accumulate: int = 1,
         rank: int = 0,
         num_ranks: int = 1,

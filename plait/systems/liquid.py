@@ -100,7 +100,8 @@ class LiquidTemplate:
         shape = "".join("t" if isinstance(span, TextSpan) else "i" for span in document.spans)
         losses = [span.loss for span in document.spans]
         if shape == "ti" and not any(losses):
-            return self._pair(document, random.Random(f"{self.seed}/{counter}"))
+            # a name of its own: numbers that also choose the source (plait.data.mixture) would tie the direction to it
+            return self._pair(document, random.Random(f"wording/{self.seed}/{counter}"))
         if not any(losses):
             raise RecipeError(
                 f"Document {document.id!r} ({len(losses)} spans) carries no loss anywhere and is no pair of caption and image: "

@@ -118,6 +118,16 @@ class Drawing:
         return out[:, self.ids.shape[1] :] - TEXT
 
     @torch.inference_mode()
+    def multiply(self) -> None:
+        """Nothing but plait's products with weights: two rows through every linear map and the rows of the codes, per token."""
+        layers = [module.weight for module in self.plait.backbone.decoder.modules() if isinstance(module, torch.nn.Linear)]
+        weights = [*layers, self.plait.head.own_rows[0].weight]
+        rows = {width: torch.randn(2 * len(self.prompts), width) for width in {weight.shape[1] for weight in weights}}
+        for _ in range(STEPS):
+            for weight in weights:
+                torch.nn.functional.linear(rows[weight.shape[1]], weight)
+
+    @torch.inference_mode()
     def published(self) -> torch.Tensor:
         """Liquid's loop, re-written: conditional and unconditional rows in one left-padded batch, the whole head at every step, text
         masked before the draw, here of the most likely, the same token appended to both halves (specs section 7.1)."""
@@ -210,6 +220,11 @@ def measure(report: Report, drawing: Drawing) -> None:
         Arm("published loop", "Liquid's, re-written", lambda _: reference(drawing.published)),
         Arm("plait", "`UnifiedModel.generate`", lambda _: plait(as_it_is)),
         Arm("plait compiled", "after `compile_generation`, warm", lambda _: plait(compiled)),
+        Arm(
+            "weights alone",
+            "plait's products with weights and nothing else: what no code around them can beat",
+            lambda _: reference(drawing.multiply),
+        ),
     ]
     measured = report.measure(f"{number} picture{'s' * (number > 1)} at a time", arms, unit="token")
     for arm, bar in (("plait", 3.0), ("plait compiled", 3.5)):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from plait.backbones.causal_lm import CausalLM
+from plait.data.mixture import Mixture
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import RecipeError
 from plait.sampling.policies import SamplingPolicy
@@ -152,6 +153,27 @@ def test_ratio_of_directions() -> None:
     drawn = [template.wrap(PAIR, counter).spans[-1].__class__ is ImageSpan for counter in range(4000)]
     assert 0.78 < np.mean(drawn) < 0.82
     assert [template.wrap(PAIR, 7), template.wrap(PAIR, 8)] == [template.wrap(PAIR, 7), template.wrap(PAIR, 8)]
+
+
+def test_the_direction_of_a_pair_does_not_depend_on_its_source() -> None:
+    # both choices are drawn from (seed, counter): once one number decided both, and rare sources were never captioned
+    model = tiny_liquid(text_to_image_ratio=0.3)
+    model.template.seed = 3
+    data = Mixture(
+        sources={"rare": [replace(PAIR, id="rare")], "frequent": [replace(PAIR, id="frequent")]},
+        weights={"rare": 0.2, "frequent": 0.8},
+        template=model.template,
+        builder=model.builder,
+        codes=lambda name: CODES,
+        row_length=64,
+        num_batches=1,
+        seed=3,
+    )
+    documents = [data.document(counter) for counter in range(3000)]
+    for name, share in (("rare", 0.2), ("frequent", 0.8)):
+        drawn = [isinstance(document.spans[-1], ImageSpan) for document in documents if document.id == name]
+        assert len(drawn) / 3000 == pytest.approx(share, abs=0.03)
+        assert np.mean(drawn) == pytest.approx(0.3, abs=0.06)
 
 
 def test_format_e_text_supervises_all_and_does_not_end() -> None:
