@@ -47,6 +47,7 @@ FENCES = {
     "tokenizers": ["plait/backbones", "plait/tokenizers"],
     "diffusers": ["plait/decoders/diffusion.py"],
     "datasets": ["plait/data"],
+    "peft": ["plait/backbones/lora.py"],
 }
 """Library -> the files and folders that may import it."""
 
