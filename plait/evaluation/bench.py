@@ -125,7 +125,7 @@ class Bench:
                     batch, policies=policies, seeds=seeds, max_images=max_images, max_tokens=max_tokens
                 )
             except (LayoutError, VocabularyError) as error:
-                raise UnaskableError(f"{task}: {error}", len(prompts)) from error
+                raise UnaskableError(str(error), len(prompts)) from error
             if len(documents) != len(batch):
                 raise DocumentError(f"{task}: {len(batch)} prompts gave {len(documents)} documents, expected one for each.")
             for prompt, document, seed in zip(batch, documents, seeds, strict=True):

@@ -7,10 +7,10 @@ Wording that training never used (checked against `PromptTemplate.texts`), about
 - `two_answers`: two questions at once, the answers in the order of the questions (`_count`: two words, `_order`: in that order);
 - `two_pictures`: two pictures in the order asked (`_count`: exactly two, `_order`: both there, in that order).
 
-A system with a closed vocabulary can be asked in its own words only: every word of the first four groups and of the last two is one that
-the default world and wording know. `one_word`, `sentence` and `three_words` are plain English; where a word is unknown they are skipped,
-and the table says how many prompts and which word. What the words mean in a new order nobody taught a small model: low figures are
-expected, and are no fault of the rules.
+A system with a closed vocabulary can be asked in its own words only. Every word of the other groups is one that the default world and
+wording know; `one_word`, `sentence` and `three_words` are plain English and have a mean of their own (`english`): where a word is
+unknown they are skipped, and the table says how many prompts and which word. What the words mean in a new order nobody taught a small
+model: low figures are expected, and are no fault of the rules.
 """
 
 import re
@@ -57,10 +57,12 @@ QUESTIONS = (
 FORMS = {
     "one_colour": "Answer as one colour.",
     "as_caption": "Answer as a caption.",
+    # plain English
     "one_word": "Answer in one word.",
     "sentence": "Answer in a whole sentence.",
     "three_words": "Answer in at most three words.",
 }
+ENGLISH = ("one_word", "sentence", "three_words")
 MOST_PICTURES = 3
 """one more than is asked for: a model that does not stop is seen to"""
 
@@ -69,7 +71,7 @@ def judge_instructions(bench: Bench, blind: BlindAnswers, split: str) -> tuple[d
     """Ask in other words and in prescribed forms.
 
     Returns:
-        figures `<split>/instructions` (mean over the groups that could be asked) and `<split>/instructions_<group>`.
+        figures `<split>/instructions` and `<split>/instructions_english` (means over groups) and `<split>/instructions_<group>`.
     """
     groups: Mapping[str, Callable[[str], tuple[dict[str, Figure], list[Record]]]] = {
         "drawing": partial(_judge_drawing, bench, blind, split),
@@ -79,20 +81,28 @@ def judge_instructions(bench: Bench, blind: BlindAnswers, split: str) -> tuple[d
         "two_answers": partial(_judge_two_answers, bench, split),
         "two_pictures": partial(_judge_two_pictures, bench, blind, split),
     }
+    policy = describe_policies(bench.policies)
+    means: dict[str, Figure] = {}
     figures: dict[str, Figure] = {}
-    heads: dict[str, Figure] = {}
     records: list[Record] = []
-    for name, judge in groups.items():
-        key = f"{split}/instructions_{name}"
-        try:
-            found, judged = judge(key)
-        except UnaskableError as error:
-            found, judged = skip(key, error.num_prompts, str(error)), []
-        figures |= found
-        heads[key] = found[key]
-        records += judged
-    mean, records = average(f"{split}/instructions", heads, records, describe_policies(bench.policies))
-    return {f"{split}/instructions": mean, **figures}, records
+    for whole, names in (
+        (f"{split}/instructions", groups.keys() - set(ENGLISH)),
+        (f"{split}/instructions_english", set(ENGLISH)),
+    ):
+        heads: dict[str, Figure] = {}
+        own: list[Record] = []
+        for name in (name for name in groups if name in names):
+            key = f"{split}/instructions_{name}"
+            try:
+                found, judged = groups[name](key)
+            except UnaskableError as error:
+                found, judged = skip(key, error.num_prompts, str(error)), []
+            figures |= found
+            heads[key] = found[key]
+            own += judged
+        means[whole], own = average(whole, heads, own, policy)
+        records += own
+    return {**means, **figures}, records
 
 
 def _judge_drawing(bench: Bench, blind: BlindAnswers, split: str, key: str) -> tuple[dict[str, Figure], list[Record]]:

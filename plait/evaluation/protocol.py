@@ -46,7 +46,7 @@ EXAMINATIONS: Mapping[str, Examination] = {
 HEADLINES = (
     *EXAMINATIONS,
     *("stories_grammar", "stories_agreement", "interleaved_slope"),
-    *("context_0", "context_2", "context_4", "context_gain"),
+    *("context_0", "context_2", "context_4", "context_gain", "instructions_english"),
 )
 """figures that are columns of the common table, wherever a split has them"""
 

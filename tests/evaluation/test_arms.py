@@ -54,7 +54,9 @@ def test_an_average_of_figures_is_compared_as_a_whole():
 
 def test_what_was_asked_decides_and_not_what_followed_from_the_model():
     """Free stories expect what their own sentences say, and only some close with a question."""
-    first = {"val/stories": [{"asked": "here is a cat .", "expected": "cat", "cluster": "1", "scores": {"all": 1.0, "answers": 1.0}}]}
+    first = {
+        "val/stories": [{"asked": "here is a cat .", "expected": "cat", "cluster": "1", "scores": {"all": 1.0, "answers": 1.0}}]
+    }
     other = {"val/stories": [{"asked": "here is a cat .", "expected": "cat | dog", "cluster": "1", "scores": {"all": 0.0}}]}
     found = compare_arms({"one": {1: first}, "other": {1: other}}, reference="one")
     assert found["other"]["val/stories"]["minus_reference"]["value"] == -1.0
