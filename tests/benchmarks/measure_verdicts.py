@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.measure_verdicts
 
-Simulated runs: 12 columns of 210 items, each item with a difficulty of its own that all runs meet, clusters of three items with a share
+Simulated runs: 6 columns of 90 items, each item with a difficulty of its own that all runs meet, clusters of three items with a share
 of their luck in common, and seeds of which one is better than another in all columns at once. A comparison calls a winner if any of its
 columns does: that is what must stay at 5 % or below.
 """
@@ -13,8 +13,8 @@ import numpy as np
 
 from plait.evaluation.comparison import UNDECIDED, compare
 
-NUM_ITEMS, NUM_SIMULATIONS = 210, 200
-COLUMNS = [f"val/column_{number}" for number in range(12)]
+NUM_ITEMS, NUM_SIMULATIONS = 90, 200
+COLUMNS = [f"val/column_{number}" for number in range(6)]
 PROTOCOL = {
     "sampler_image": "cold",
     "guidance": [],
