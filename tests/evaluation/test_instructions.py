@@ -11,16 +11,8 @@ from plait.evaluation.bench import Bench
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.context import judge_context
 from plait.evaluation.decay import score_decay
-from plait.evaluation.instructions import (
-    CAPTIONS,
-    DRAWING,
-    ENGLISH,
-    FORMS,
-    judge_form,
-    judge_order,
-    judge_pictures,
-    paraphrase,
-)
+from plait.evaluation.instructions import CAPTIONS, DRAWING, ENGLISH, FORMS
+from plait.evaluation.obedience import judge_form, judge_order, judge_pictures, paraphrase
 from plait.evaluation.protocol import evaluate, list_training_scenes
 from plait.evaluation.requests import Answer, show
 from plait.systems.liquid import CAPTION, DRAWING_INSTRUCTIONS, LiquidTemplate
