@@ -26,6 +26,24 @@ PLAIN_REFERENCE = re.compile(r"\$\{[A-Za-z_]\w*(\.\w+)*\}")
 MENTION = re.compile(r"[{:]([A-Za-z_]\w*)")
 """The first word of a reference: of ${model}, ${paths.folder}, ${part_of:model.builder}, ${budget.${job_type}.max_steps}."""
 
+_EVALUATION = ("job", "n", "tuning_n", "seed", "evaluation", "text_policy", "prose_policy", "image_policy", "image_policies")
+_PLACES = (
+    "run",
+    "name",
+    "tags",
+    "group",
+    "paths",
+    "base",
+    "base_command",
+    "codes",
+    "checkpoint",
+    "facts",
+    "logger",
+    "callbacks",
+)
+NO_SETTINGS = (*_EVALUATION, *_PLACES)
+"""Nodes of an evaluation's config that say nothing about the model."""
+
 
 def is_saved_model(folder: str | Path) -> bool:
     """Whether a folder holds a checkpoint with a recipe."""
@@ -97,6 +115,21 @@ def collect_nodes(raw: Mapping[str, Any], start: Sequence[str], leave_out: Seque
         mentioned = MENTION.findall(json.dumps([raw[name] for name in found]))
         found = {name for name in mentioned if name in raw}.difference(names, leave_out)
     return names
+
+
+def list_settings(config: DictConfig) -> dict[str, Any]:
+    """What an evaluated model was trained with, as dotted name -> value with references unresolved: the config of an evaluation without
+    what is the evaluation's own, and without names, places and weights."""
+    raw = OmegaConf.to_container(config, resolve=False)
+    return dict(_flatten({key: value for key, value in raw.items() if key not in NO_SETTINGS}))
+
+
+def _flatten(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping) and node:
+        for key, value in node.items():
+            yield from _flatten(value, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, node
 
 
 def _iterate_strings(node: Any) -> Iterator[str]:

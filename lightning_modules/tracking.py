@@ -139,6 +139,15 @@ class WandbRun(Logger):
         self.log_metrics({"samples": html, "sample_scores": table}, step)
 
     @rank_zero_only
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Log a table of numbers and words."""
+        import wandb
+
+        self.experiment.log(
+            {name: wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)}
+        )
+
+    @rank_zero_only
     def finish(self, exit_code: int = 0) -> None:
         """Finish the run with the exit code of the job; a second call does nothing."""
         if self._run is not None and not self._is_finished:

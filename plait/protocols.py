@@ -196,11 +196,14 @@ class PromptTemplate(Protocol):
     """How a system is asked. A prompt is a document that is complete up to the point where the model takes over: a last hole is
     drawn, and after the last span the model writes on until it ends the document. Nothing in a prompt carries loss."""
 
-    def draw_prompt(self, caption: str) -> Document:
-        """Ends in a hole: the picture that the caption describes."""
+    def texts(self) -> Iterable[str]:
+        """Every wording of its own that training uses."""
 
-    def caption_prompt(self, image: ImageSpan) -> Document:
-        """What the model writes after it is the caption of the picture."""
+    def draw_prompt(self, caption: str, instruction: str | None = None) -> Document:
+        """Ends in a hole: the picture that the caption describes; `instruction` takes the place of the system's own wording."""
+
+    def caption_prompt(self, image: ImageSpan, instruction: str | None = None) -> Document:
+        """What the model writes after it is the caption of the picture; `instruction` takes the place of the system's own wording."""
 
     def question_prompt(self, image: ImageSpan, question: str) -> Document:
         """What the model writes after it is the answer, without the question."""

@@ -1,7 +1,8 @@
 """The job of `plait-evaluate`: choose the sampler on val, examine every split, keep figures, sheets and samples in the run folder.
 
 It writes evaluation.json (every figure with interval, n, baselines and policy), summary.json (flat: key -> value), items.json
-(every judged item with its scores), sheets/*.png and samples/*.html. What a figure means is plait.evaluation's affair.
+(every judged item with its scores), table.md and table.json (the common table: headlines, protocol, what was skipped, seconds),
+sheets/*.png and samples/*.html. What a figure means is plait.evaluation's affair.
 """
 
 import json
@@ -12,12 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lightning_modules.jobs.comparison import write_table
 from plait.atomic import write_json
 from plait.evaluation.bench import Bench, Codes
 from plait.evaluation.cost import measure, summarise_cost
 from plait.evaluation.figures import MAIN, Record
 from plait.evaluation.protocol import DEFAULT_PLAN, Evaluation, evaluate
 from plait.evaluation.reconstruction import calibrate_oracle
+from plait.evaluation.table import tabulate_run
 from plait.evaluation.tuning import choose_image_policy
 from plait.evaluation.verifier import Oracle
 from plait.protocols import Policy
@@ -43,6 +46,8 @@ def examine(
     seed: int = 0,
     costs: Mapping[str, float] | None = None,
     sheet_cells: int = 48,
+    name: str = "run",
+    loggers: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """Examine a model on a world.
 
@@ -52,6 +57,8 @@ def examine(
         n: prompts per figure; `tuning_n` for each candidate.
         costs: what training recorded (tokens, seconds), reported beside the figures.
         sheet_cells: pictures on a contact sheet.
+        name: of the row in the table.
+        loggers: those that can are handed the table.
 
     Returns:
         The flat summary.
@@ -84,6 +91,7 @@ def examine(
     write_json(place / "summary.json", summary)
     write_json(place / "items.json", list_items(found))
     write_sheets(found, place, sheet_cells)
+    write_table(tabulate_run(name, found.results, found.facts), place, loggers)
     return summary
 
 
@@ -92,6 +100,7 @@ def list_items(found: Evaluation) -> dict[str, list[dict[str, Any]]]:
     items: dict[str, list[dict[str, Any]]] = {}
     for record in found.records:
         facts = {name: getattr(record, name) for name in ("expected", "found", "cluster")}
+        facts |= {name: getattr(record, name) for name in ("asked", "part_of") if getattr(record, name)}
         items.setdefault(record.key, []).append({**facts, "scores": dict(record.scores)})
     return items
 

@@ -15,12 +15,11 @@ from typing import Any
 
 from plait.atomic import write_json
 from plait.errors import CheckpointError
-from plait.evaluation.protocol import EXAMINATIONS
+from plait.evaluation.protocol import HEADLINES
 from plait.rendering import STYLE
 from plait.runs import Run
 
 CURVES = ("train/loss", "train/text_loss_nats", "train/image_loss_nats", "val/loss", "perf/rate_tokens_per_s")
-HEADLINES = (*EXAMINATIONS, "stories_grammar", "stories_agreement")
 PAGE_STYLE = """
 body { margin: 24px auto; max-width: 1100px; padding: 0 20px; background: #fafaf8; color: #1f2430;
        font: 15px/1.5 system-ui, sans-serif; }

@@ -15,6 +15,7 @@ from lightning_modules.jobs.page import sum_cost
 from plait.atomic import write_json
 from plait.errors import CheckpointError
 from plait.evaluation.arms import compare_arms
+from plait.evaluation.table import spell_figure, write_row
 from plait.runs import Run
 
 PAGE, BEGIN, END = "README.md", "<!-- results -->", "<!-- end of results -->"
@@ -111,20 +112,28 @@ def write_tables(results: Mapping[str, Any]) -> Iterator[str]:
     """Lines of Markdown: every figure of every arm, the differences from the reference arm, the cost."""
     arms, reference = results["arms"], results["reference"]
     shown = [key for key in arms[reference]["figures"] if not key.endswith(LEFT_OUT)]
-    yield from ("", _row(["figure", "n", *arms]), _row(["---"] * (len(arms) + 2)))
+    yield from ("", write_row(["figure", "n", *arms]), write_row(["---"] * (len(arms) + 2)))
     for key in shown:
-        yield _row([key, arms[reference]["figures"][key]["n"], *(_spell(arm["figures"].get(key)) for arm in arms.values())])
+        yield write_row(
+            [key, arms[reference]["figures"][key]["n"], *(spell_figure(arm["figures"].get(key)) for arm in arms.values())]
+        )
     others = [arm for arm in arms if arm != reference]
     if others:
-        yield from ("", f"Difference from {reference}:", "", _row(["figure", *others]), _row(["---"] * (len(others) + 1)))
+        yield from (
+            "",
+            f"Difference from {reference}:",
+            "",
+            write_row(["figure", *others]),
+            write_row(["---"] * (len(others) + 1)),
+        )
         for key in shown:
             gaps = (arms[arm]["figures"].get(key, {}).get("minus_reference") for arm in others)
-            yield _row([key, *(_spell(gap, "+.2f") for gap in gaps)])
-    yield from ("", _row(["cost of training, fastest run", *arms]), _row(["---"] * (len(arms) + 1)))
+            yield write_row([key, *(spell_figure(gap, "+.2f") for gap in gaps)])
+    yield from ("", write_row(["cost of training, fastest run", *arms]), write_row(["---"] * (len(arms) + 1)))
     fastest = [min(arm["runs"].values(), key=lambda run: run["duration_s"]) for arm in arms.values()]
     for cost in COSTS:
-        yield _row([cost, *(f"{run[cost]:,.0f}" if run[cost] < 1e9 else f"{run[cost]:.2e}" for run in fastest)])
-    yield _row(["runs", *(len(arm["runs"]) for arm in arms.values())])
+        yield write_row([cost, *(f"{run[cost]:,.0f}" if run[cost] < 1e9 else f"{run[cost]:.2e}" for run in fastest)])
+    yield write_row(["runs", *(len(arm["runs"]) for arm in arms.values())])
     yield ""
 
 
@@ -152,13 +161,3 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}): run that arm of the study again.") from error
-
-
-def _row(cells: Sequence[Any]) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
-
-
-def _spell(figure: Mapping[str, float] | None, form: str = ".2f") -> str:
-    if figure is None:
-        return ""
-    return f"{figure['value']:{form}} [{figure['low']:{form}}, {figure['high']:{form}}]"

@@ -13,13 +13,25 @@ import numpy as np
 from PIL import Image
 
 from plait.document import Document, ImageSpan, Span, TextSpan
-from plait.errors import DocumentError
+from plait.errors import DocumentError, LayoutError, PlaitError, VocabularyError
 from plait.evaluation.agreement import Finding
 from plait.images import to_pictures
 from plait.protocols import Policy
 
 Codes = Callable[[str], tuple[np.ndarray, ...]]
 """image id -> its code grids, one per level"""
+
+
+class UnaskableError(PlaitError):
+    """The model cannot be asked: it does not know a word, or a prompt is longer than it reaches. The table counts such prompts.
+
+    Args:
+        num_prompts: that were to be asked in this way.
+    """
+
+    def __init__(self, message: str, num_prompts: int) -> None:
+        super().__init__(message)
+        self.num_prompts = num_prompts
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,7 @@ class Bench:
 
         Raises:
             DocumentError: the model changed the prompt or left a hole open.
+            UnaskableError: the model does not know a word of a prompt, or a prompt is too long for it.
         """
         policies = {name: self.policies[name] for name in ("text", "image")}
         if is_prose:
@@ -107,7 +120,12 @@ class Bench:
         for start in range(0, len(prompts), self.batch_size):
             batch = list(prompts[start : start + self.batch_size])
             seeds = [derive_seed(self.seed, task, start + index) for index in range(len(batch))]
-            documents = self.model.generate(batch, policies=policies, seeds=seeds, max_images=max_images, max_tokens=max_tokens)
+            try:
+                documents = self.model.generate(
+                    batch, policies=policies, seeds=seeds, max_images=max_images, max_tokens=max_tokens
+                )
+            except (LayoutError, VocabularyError) as error:
+                raise UnaskableError(str(error), len(prompts)) from error
             if len(documents) != len(batch):
                 raise DocumentError(f"{task}: {len(batch)} prompts gave {len(documents)} documents, expected one for each.")
             for prompt, document, seed in zip(batch, documents, seeds, strict=True):

@@ -4,6 +4,7 @@
     majority        the most frequent training scene
     colour_only     sees which colour stands where, and takes for each the object that training shows most often there
     object_only     sees which object stands where, and takes for each the colour that training shows most often there
+    shuffled        the right answer to the item before
     nearest_caption the training scene whose caption shares most words and neighbouring word pairs with the right caption; where
                     pictures are read, the caption of the training picture that is nearest in pixels
 Each is told how many things there are. On seen cells `nearest_caption` may well be right: that is recall, and it shows.
@@ -24,7 +25,7 @@ from plait.errors import DocumentError
 from plait.evaluation.agreement import Finding
 from plait.evaluation.scoring import imagine, score_scene
 
-NAMES = ("chance", "majority", "colour_only", "object_only", "nearest_caption")
+NAMES = ("chance", "majority", "shuffled", "colour_only", "object_only", "nearest_caption")
 
 Judge = Callable[[Finding], Mapping[str, float]]
 """what was found -> scores of one item"""
@@ -68,6 +69,7 @@ class BlindAnswers:
         judges = [partial(score_scene, expected=scene) for scene in expected] if judges is None else judges
         answers = {
             "majority": lambda: [self.majority(len(scene.things)).things for scene in expected],
+            "shuffled": lambda: [scene.things for scene in (*expected[-1:], *expected[:-1])],
             "colour_only": lambda: [self.colour_only(scene) for scene in expected],
             "object_only": lambda: [self.object_only(scene) for scene in expected],
             "nearest_caption": lambda: [scene.things for scene in nearest or self.nearest_by_caption(expected)],

@@ -35,7 +35,7 @@ def judge_edits(bench: Bench, blind: BlindAnswers, split: str) -> tuple[dict[str
         expected, found = describe_scene(Scene.from_json(document.meta["scene"])), describe_finding(finding)
         cluster = document.spans[0].image_id
         records.append(Record(key, completion.document, shown, judge(finding), expected, found, cluster, completion.seed))
-    names = ("chance", "majority", "colour_only", "object_only")
+    names = ("chance", "majority", "shuffled", "colour_only", "object_only")
     baselines = blind.score([after for _, after in states], judges, names)
     baselines["copy_input"] = [judge(imagine(before.things)) for (before, _), judge in zip(states, judges, strict=True)]
     return summarise(key, records, baselines, describe_policies(bench.policies)), records

@@ -4,8 +4,9 @@ An item is judged on several scores at once (objects, colours, places, all of it
 figure never stands without its baselines, and these are computed from the same items by the same judge. Knows no task.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL import Image
@@ -36,6 +37,8 @@ class Record:
         found: what the judge read, in words.
         cluster: name of what the item shares with others (picture, story).
         seed: seed of its one sample.
+        asked: what was asked, where `expected` depends on what the model itself wrote; otherwise empty.
+        part_of: the figure in which this one is averaged with others; empty: none.
     """
 
     key: str
@@ -46,11 +49,18 @@ class Record:
     found: str
     cluster: str
     seed: int = 0
+    asked: str = ""
+    part_of: str = ""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean, its interval, its baselines, and the sampling policy behind it."""
+    """A mean, its interval, its baselines, and the sampling policy behind it.
+
+    Args:
+        skipped: prompts that the model could not be asked, and `reason` why; they are in no mean. Without any other, n is 0 and
+            there is no value (NaN).
+    """
 
     value: float
     low: float
@@ -58,6 +68,8 @@ class Figure:
     n: int
     baselines: Mapping[str, float] = field(default_factory=dict)
     policy: str = ""
+    skipped: int = 0
+    reason: str = ""
 
     @property
     def gap_closed(self) -> float | None:
@@ -105,3 +117,33 @@ def summarise(
         name = key if score == MAIN else f"{key}_{score}"
         figures[name] = Figure(interval.value, interval.low, interval.high, interval.n, baselines, policy)
     return figures
+
+
+def skip(key: str, num_prompts: int, reason: str) -> dict[str, Figure]:
+    """The figure of what could not be asked at all."""
+    return {key: Figure(math.nan, math.nan, math.nan, 0, skipped=num_prompts, reason=reason)}
+
+
+def average(key: str, figures: Mapping[str, Figure], records: Sequence[Record], policy: str) -> tuple[Figure, list[Record]]:
+    """The mean of several figures, each weighing the same, and their records, which now name it; clusters (pictures, stories) are
+    resampled whole, over all figures at once.
+
+    Args:
+        figures: those that are averaged, by name; what was skipped among them is added up.
+        records: theirs, in any order.
+    """
+    asked = {name: figure for name, figure in figures.items() if figure.n}
+    skipped = sum(figure.skipped for figure in figures.values())
+    reason = "; ".join(dict.fromkeys(figure.reason for figure in figures.values() if figure.reason))
+    named = [replace(record, part_of=key) for record in records]
+    if not asked:
+        return skip(key, skipped, reason)[key], named
+    weights = {name: len(records) / (len(asked) * figure.n) for name, figure in asked.items()}
+    interval = bootstrap_mean(
+        [weights[record.key] * record.scores[MAIN] for record in records], [record.cluster for record in records]
+    )
+    first, *others = (figure.baselines for figure in asked.values())
+    shared = [name for name in first if all(name in other for other in others)]
+    baselines = {name: sum(figure.baselines[name] for figure in asked.values()) / len(asked) for name in shared}
+    found = Figure(interval.value, interval.low, min(interval.high, 1.0), interval.n, baselines, policy, skipped, reason)
+    return found, named

@@ -10,7 +10,8 @@ Per story the share of its pictures is taken first, so the story is the item. `c
 again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from PIL import Image
 
@@ -46,8 +47,11 @@ def judge_stories(bench: Bench, blind: BlindAnswers, split: str) -> tuple[dict[s
     seen = _see_columns(bench, completions, pictures, readings)
     records = []
     for completion, shown, reading, columns in zip(completions, pictures, readings, seen, strict=True):
-        records.append(_record(key, completion, shown, _score_story(reading, columns), reading.states, columns))
-    baselines = _tell_blindly(blind, [[s for s in reading.states if s] for reading in readings], "agreement")
+        record = _record(key, completion, shown, _score_story(reading, columns), reading.states, columns)
+        # what is expected follows from the model's own sentences: what it was asked is the first one
+        records.append(replace(record, asked=completion.prompt.spans[0].text))
+    told = guess_states(blind, [[state for state in reading.states if state] for reading in readings])
+    baselines = {name: [{"agreement": sum(own) / max(1, len(own))} for own in right] for name, right in told.items()}
     return summarise(key, records, baselines, describe_policies(bench.policies)), records
 
 
@@ -59,22 +63,57 @@ def judge_told_stories(bench: Bench, blind: BlindAnswers, split: str) -> tuple[d
     """
     key = f"{split}/stories_told"
     documents = bench.take(bench.world.source("stories", split), name=_sentences)
+    states = [[Scene.from_json(state) for state in document.meta["states"]] for document in documents]
+    records = illustrate_stories(bench, key, [_sentences(document) for document in documents], states, _score_told)
+    blindly = {name: [{MAIN: sum(own) / len(own)} for own in right] for name, right in guess_states(blind, states).items()}
+    return summarise(key, records, blindly, describe_policies(bench.policies)), records
+
+
+def illustrate_stories(
+    bench: Bench,
+    key: str,
+    sentences: Sequence[Sequence[str]],
+    states: Sequence[Sequence[Scene]],
+    score: Callable[[Sequence[float]], Scores],
+) -> list[Record]:
+    """Let the model draw a picture after every sentence of each story.
+
+    Args:
+        states: the scene after each sentence.
+        score: whether each picture of a story is right (0 or 1) -> the scores of the story.
+    """
     prompts = []
-    for document in documents:
-        spans = []
-        for index, sentence in enumerate(_sentences(document)):
+    for story in sentences:
+        spans: list[TextSpan | ImageSpan] = []
+        for index, sentence in enumerate(story):
             spans += [TextSpan(sentence), ImageSpan(f"drawn/{index}", form="codes")]
         prompts.append(bench.model.template.story_prompt(spans))
     completions = bench.complete(key, prompts)
     pictures = bench.illustrate(completions)
-    states = [[Scene.from_json(state) for state in document.meta["states"]] for document in documents]
     seen = _regroup(bench.see([picture for shown in pictures for picture in shown]), [len(own) for own in states])
     records = []
     for completion, shown, own, columns in zip(completions, pictures, states, seen, strict=True):
         right = [score_scene(finding, scene)[MAIN] for finding, scene in zip(columns, own, strict=True)]
-        scores = {MAIN: sum(right) / len(right), "perfect": float(all(right))}
-        records.append(_record(key, completion, shown, scores, own, columns))
-    return summarise(key, records, _tell_blindly(blind, states, MAIN), describe_policies(bench.policies)), records
+        records.append(_record(key, completion, shown, score(right), own, columns))
+    return records
+
+
+def guess_states(blind: BlindAnswers, stories: Sequence[Sequence[Scene]]) -> dict[str, list[list[float]]]:
+    """Baseline name -> per story, per scene, whether blind systems get it right."""
+    flat = [scene for states in stories for scene in states]
+    judged: Mapping[str, Sequence[Scores]] = blind.score(flat, names=("chance", "majority"))
+    judged = {**judged, "copy_input": [score_scene(imagine(states[0].things), scene) for states in stories for scene in states]}
+    judged["shuffled"] = [
+        score_scene(imagine(other[min(place, len(other) - 1)].things), scene)
+        for states, other in zip(stories, (*stories[-1:], *stories[:-1]), strict=True)
+        for place, scene in enumerate(states)
+    ]
+    lengths = [len(states) for states in stories]
+    return {name: _regroup([item[MAIN] for item in scores], lengths) for name, scores in judged.items()}
+
+
+def _score_told(right: Sequence[float]) -> Scores:
+    return {MAIN: sum(right) / len(right), "perfect": float(all(right))}
 
 
 def _sentences(document: Document) -> tuple[str, ...]:
@@ -116,18 +155,6 @@ def _score_story(reading: StoryReading, columns: Sequence[Finding | None]) -> di
     if reading.question:
         scores["answers"] = float(reading.is_answer_right)
     return scores
-
-
-def _tell_blindly(blind: BlindAnswers, stories: Sequence[Sequence[Scene]], score: str) -> dict[str, list[Scores]]:
-    """Share of the scenes of each story that blind systems get right, under the name of the score."""
-    flat = [scene for states in stories for scene in states]
-    judged: Mapping[str, Sequence[Scores]] = blind.score(flat, names=("chance", "majority"))
-    judged = {**judged, "copy_input": [score_scene(imagine(states[0].things), scene) for states in stories for scene in states]}
-    lengths = [len(states) for states in stories]
-    return {
-        name: [{score: sum(item[MAIN] for item in group) / max(1, len(group))} for group in _regroup(scores, lengths)]
-        for name, scores in judged.items()
-    }
 
 
 def _record(key, completion, shown, scores, states, columns) -> Record:

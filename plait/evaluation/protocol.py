@@ -13,11 +13,14 @@ from typing import Any
 
 from plait.data.emoji_world.scenes import Scene
 from plait.errors import RecipeError
-from plait.evaluation.bench import Bench, Codes, describe_policies
+from plait.evaluation.bench import Bench, Codes, UnaskableError, describe_policies
 from plait.evaluation.blind import BlindAnswers
+from plait.evaluation.context import judge_context
+from plait.evaluation.decay import judge_decay
 from plait.evaluation.editing import judge_edits
-from plait.evaluation.figures import Figure, Record
+from plait.evaluation.figures import Figure, Record, skip
 from plait.evaluation.generation import judge_generation
+from plait.evaluation.instructions import judge_instructions
 from plait.evaluation.interleaved import judge_stories, judge_told_stories
 from plait.evaluation.reconstruction import calibrate_oracle, judge_reconstruction, measure_codebooks
 from plait.evaluation.understanding import judge_captions, judge_questions
@@ -35,15 +38,26 @@ EXAMINATIONS: Mapping[str, Examination] = {
     "edits": judge_edits,
     "stories": judge_stories,
     "stories_told": judge_told_stories,
+    "interleaved": judge_decay,
+    "context": judge_context,
+    "instructions": judge_instructions,
 }
+
+HEADLINES = (
+    *EXAMINATIONS,
+    *("stories_grammar", "stories_agreement", "interleaved_slope"),
+    *("context_0", "context_2", "context_4", "context_gain", "instructions_english"),
+)
+"""figures that are columns of the common table, wherever a split has them"""
 
 _EVERYWHERE = ("reconstruction", "two_objects", "captions", "vqa", "edits")
 DEFAULT_PLAN: Mapping[str, Sequence[str]] = {
     "val": ("one_object", *_EVERYWHERE),
-    "test_pair": (*_EVERYWHERE, "stories", "stories_told"),  # no scene of one object is of this split
+    # no scene of one object is of this split
+    "test_pair": (*_EVERYWHERE, "stories", "stories_told", "interleaved", "context", "instructions"),
     "test_combo": ("one_object", *_EVERYWHERE, "captions_one_object"),
 }
-"""split -> examinations; what costs most (stories) once, on the split that the claims are about"""
+"""split -> examinations; what costs most (stories, sequences) once, on the split that the claims are about"""
 
 NUM_TRAINING_SCENES = 2000
 
@@ -55,7 +69,9 @@ class Evaluation:
     Args:
         results: figure name -> {value, low, high, n, policy, baselines, and gap_closed where there is a majority baseline}.
         records: every judged item, for sheets.
-        facts: what holds for all figures: policies, oracle, codebook, seed, durations in seconds.
+        facts: what holds for all figures: policies, oracle, codebook, seed, durations in seconds, the columns of the common table
+            (`headlines`), what could not be asked (`skipped`: figure -> prompts and reason), and the `protocol`, without which two
+            evaluations cannot be compared.
     """
 
     results: dict[str, dict[str, Any]]
@@ -102,21 +118,43 @@ def evaluate(
     bench = Bench(model, world, oracle, codes, policies, n=n, batch_size=batch_size, seed=seed)
     blind = BlindAnswers(list_training_scenes(world))
     facts: dict[str, Any] = {"policies": describe_policies(policies), "n": n, "seed": seed, "durations_s": {}}
+    facts |= {"headlines": [], "skipped": {}}
     if not is_calibrated:
         facts["oracle"] = asdict(calibrate_oracle(bench))
     facts["codebook"] = describe_codebook(bench)
+    facts["protocol"] = describe_protocol(bench)
     results: dict[str, dict[str, Any]] = {}
     records: list[Record] = []
     for split, names in plan.items():
         for name in names:
             start = time.perf_counter()
-            figures, judged = EXAMINATIONS[name](bench, blind, split)
+            try:
+                figures, judged = EXAMINATIONS[name](bench, blind, split)
+            except UnaskableError as error:
+                figures, judged = skip(f"{split}/{name}", error.num_prompts, str(error)), []
             duration = time.perf_counter() - start
             facts["durations_s"][f"{split}/{name}"] = duration
-            results |= {key: figure.to_dict() for key, figure in figures.items()}
+            results |= {key: figure.to_dict() for key, figure in figures.items() if figure.n}
+            skipped = {key: figure for key, figure in figures.items() if figure.skipped}
+            facts["skipped"] |= {key: {"prompts": f.skipped, "reason": f.reason} for key, f in skipped.items()}
+            facts["headlines"] += [key for key in figures if key.partition("/")[2] in HEADLINES]
             records += judged
             on_progress(f"{_headline(figures)} [{duration:.1f} s]")
     return Evaluation(results, records, facts)
+
+
+def describe_protocol(bench: Bench) -> dict[str, Any]:
+    """How the figures were made, as far as it is not the model: two evaluations are comparable if this is equal (and the same items
+    were asked, which `plait.evaluation.arms` checks)."""
+    policies = {f"sampler_{name}": str(policy) for name, policy in sorted(bench.policies.items())}
+    return {
+        **policies,
+        "guidance": list(bench.policies["image"].guidance_weights),
+        "n": bench.n,
+        "seed": bench.seed,
+        "data": bench.world.fingerprint(),
+        "rejected_beyond": asdict(bench.oracle.thresholds),
+    }
 
 
 def list_training_scenes(world: Any, num_scenes: int = NUM_TRAINING_SCENES) -> list[Scene]:
@@ -139,5 +177,6 @@ def describe_codebook(bench: Bench, num_pictures: int = 1000) -> dict[str, dict[
 def _headline(figures: Mapping[str, Figure]) -> str:
     """The first figure of an examination in one line."""
     key, figure = next(iter(figures.items()))
+    skipped = f" skipped {figure.skipped}: {figure.reason}" if figure.skipped else ""
     baselines = ", ".join(f"{name} {value:.2f}" for name, value in figure.baselines.items())
-    return f"{key} {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] n={figure.n} ({baselines})"
+    return f"{key} {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] n={figure.n} ({baselines}){skipped}"

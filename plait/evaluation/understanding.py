@@ -16,9 +16,8 @@ from plait.data.emoji_world.scenes import Scene
 from plait.document import Document
 from plait.evaluation.bench import Bench, describe_policies
 from plait.evaluation.blind import BlindAnswers
-from plait.evaluation.figures import MAIN, Figure, Record, Scores, summarise
+from plait.evaluation.figures import MAIN, Figure, Record, Scores, average, summarise
 from plait.evaluation.scoring import imagine, score_scene
-from plait.evaluation.statistics import bootstrap_mean
 
 CAPTION_TOKENS = 40
 ANSWER_TOKENS = 12
@@ -75,7 +74,7 @@ def judge_questions(bench: Bench, split: str, num_training: int = 1500) -> tuple
     Returns:
         figures `<split>/vqa` (mean over types) and `<split>/vqa_<type>`.
     """
-    questions = _take_questions(bench, split)
+    questions = take_questions(bench, split)
     prompts = [bench.model.template.question_prompt(bench.show(item.image_id), item.text) for item in questions]
     completions = bench.complete(f"{split}/vqa", prompts, max_tokens=ANSWER_TOKENS)
     records = []
@@ -93,14 +92,15 @@ def judge_questions(bench: Bench, split: str, num_training: int = 1500) -> tuple
         members = [index for index, item in enumerate(questions) if item.kind == kind]
         blind = _answer_blindly([questions[index] for index in members], counted)
         figures |= summarise(f"{split}/vqa_{kind}", [records[index] for index in members], blind, policy)
-    return {f"{split}/vqa": _average(figures, records, policy), **figures}, records
+    mean, records = average(f"{split}/vqa", figures, records, policy)
+    return {f"{split}/vqa": mean, **figures}, records
 
 
 LARGEST_SHARE = 0.6
 """Most that one answer may take of the questions of a type: a constant answer shall not look like understanding."""
 
 
-def _take_questions(bench: Bench, split: str) -> list[Question]:
+def take_questions(bench: Bench, split: str) -> list[Question]:
     """The first `n` different questions of every type, sorted by type; at most half of them with the same answer, and where the
     split holds too few different questions with another answer, as many fewer as keeps `LARGEST_SHARE`."""
     chosen: dict[str, dict[Question, None]] = {}
@@ -154,16 +154,9 @@ def _answer_blindly(questions: Sequence[Question], counted: Counted) -> dict[str
     return {
         "chance": [{MAIN: 1 / len(answers)} for _ in questions],
         "majority": [{MAIN: float(question.answer == majority)} for question in questions],
+        "shuffled": [
+            {MAIN: float(question.answer == other.answer)}
+            for question, other in zip(questions, (*questions[-1:], *questions[:-1]), strict=True)
+        ],
         "question_only": [{MAIN: float(question.answer == guess(question))} for question in questions],
     }
-
-
-def _average(figures: dict[str, Figure], records: Sequence[Record], policy: str) -> Figure:
-    """The mean over types, each type weighing the same; pictures are resampled whole, over all types at once."""
-    weights = {key: len(records) / (len(figures) * figure.n) for key, figure in figures.items()}
-    interval = bootstrap_mean(
-        [weights[record.key] * record.scores[MAIN] for record in records], [record.cluster for record in records]
-    )
-    names = next(iter(figures.values())).baselines
-    baselines = {name: sum(f.baselines[name] for f in figures.values()) / len(figures) for name in names}
-    return Figure(interval.value, interval.low, min(interval.high, 1.0), interval.n, baselines, policy)

@@ -162,13 +162,14 @@ class LiquidTemplate:
         """One: a learned token in place of everything before the picture (specs 7.1), whatever stood there."""
         return (Document((TextSpan(UNCONDITIONAL), ImageSpan("unconditional", form="codes")), ends=False),)
 
-    def draw_prompt(self, caption: str) -> Document:
-        """Text to image (a): caption, the published instruction, a hole."""
-        return Document((TextSpan(f"{caption} {self.instructions[0]}"), ImageSpan("drawn", form="codes")), ends=False)
+    def draw_prompt(self, caption: str, instruction: str | None = None) -> Document:
+        """Text to image (a): caption, the published instruction unless another is given, a hole."""
+        text = f"{caption} {instruction or self.instructions[0]}"
+        return Document((TextSpan(text), ImageSpan("drawn", form="codes")), ends=False)
 
-    def caption_prompt(self, image: ImageSpan) -> Document:
+    def caption_prompt(self, image: ImageSpan, instruction: str | None = None) -> Document:
         """Image to text (d)."""
-        return Document((_codes(image), TextSpan(CAPTION)), ends=False)
+        return Document((_codes(image), TextSpan(instruction or CAPTION)), ends=False)
 
     def question_prompt(self, image: ImageSpan, question: str) -> Document:
         """A chat turn (f) about a picture; the answer ends with the end of the turn."""

@@ -15,6 +15,7 @@ from plait.data.emoji_world.questions import NUMBERS, PLACE_NAMES, PLACE_PHRASES
 from plait.data.emoji_world.scenes import COLOURS, list_scenes
 from plait.data.emoji_world.stories import follow
 from plait.document import Document, ImageSpan, TextSpan
+from plait.evaluation.instructions import FORMS
 from plait.images import to_tensor
 
 SCENES = tuple(list_scenes())
@@ -33,11 +34,19 @@ def codes(image_id: str) -> tuple[np.ndarray]:
 class StubTemplate:
     """The wording of no system: task markers a model of a few lines can tell apart."""
 
-    def draw_prompt(self, caption):
-        return Document((TextSpan(f"draw {caption}"), ImageSpan("drawn", form="codes")), ends=False)
+    def texts(self):
+        yield "caption"
 
-    def caption_prompt(self, image):
-        return Document((image, TextSpan("caption")), ends=False)
+    def wrap(self, document, counter):
+        image, question, answer = document.spans
+        return Document((image, TextSpan(f"ask {question.text}"), answer))
+
+    def draw_prompt(self, caption, instruction=None):
+        text = f"draw {caption}" if instruction is None else f"draw {caption} | {instruction}"
+        return Document((TextSpan(text), ImageSpan("drawn", form="codes")), ends=False)
+
+    def caption_prompt(self, image, instruction=None):
+        return Document((image, TextSpan("caption" if instruction is None else f"caption | {instruction}")), ends=False)
 
     def question_prompt(self, image, question):
         return Document((image, TextSpan(f"ask {question}")), ends=False)
@@ -84,15 +93,19 @@ class PerfectModel:
     def _complete(self, prompt: Document, seed: int, max_images: int) -> Document:
         choice = random.Random(seed)
         shown = [SCENES[int(image.codes[0].item())] for image in prompt.images if image.codes is not None]
-        verb, _, rest = prompt.spans[1 if shown else 0].text.partition(" ")
+        # what is asked stands last: solved documents may stand before it
+        verb, _, rest = [span for span in prompt.spans if isinstance(span, TextSpan)][-1].text.partition(" ")
         if verb == "draw":
-            return self._fill(prompt, [self.scene(parse(rest), None, choice)])
+            return self._fill(prompt, [self.scene(parse(rest.partition(" | ")[0]), None, choice)])
         if verb == "edit":
-            return self._fill(prompt, [self.scene(follow(shown[0], rest), shown[0], choice)])
+            return self._fill(prompt, [self.scene(follow(shown[-1], rest), shown[-1], choice)])
         if verb == "caption":
-            return self._add(prompt, TextSpan(f"{self.say(describe(shown[0]), choice)} {END}"))
+            return self._add(prompt, TextSpan(f"{self.say(describe(shown[-1]), choice)} {END}"))
         if verb == "ask":
-            return self._add(prompt, TextSpan(f"{self.say(self._answer(shown[0], rest), choice)} {END}"))
+            return self._add(prompt, TextSpan(f"{self.say(self.answer(shown[-1], rest), choice)} {END}"))
+        if verb == "Draw":
+            scenes = [parse(caption) for caption in rest.removesuffix(".").split(". Draw ")]
+            return self._add(prompt, *(self._draw(scene, None, choice) for scene in scenes))
         return self._tell(prompt, choice, max_images)
 
     def _tell(self, prompt: Document, choice: random.Random, max_images: int) -> Document:
@@ -126,20 +139,46 @@ class PerfectModel:
     def _add(self, prompt: Document, *spans) -> Document:
         return replace(prompt, spans=(*prompt.spans, *spans), ends=True)
 
+    def answer(self, scene: Scene, text: str) -> str:
+        """The answer to one question or two, in the form that is asked."""
+        question, _, rest = text.partition(" ? ")
+        if not rest:
+            return self._answer(scene, text)
+        if rest.startswith("what"):
+            return f"{self._answer(scene, f'{question} ?')} {self._answer(scene, rest)}"
+        name, colour = question.split()[-1], self._answer(scene, f"{question} ?")
+        form = next(name for name, instruction in FORMS.items() if instruction == rest)
+        return {"as_caption": describe(scene), "sentence": f"the {name} is {colour} ."}.get(form, colour)
+
     def _answer(self, scene: Scene, question: str) -> str:
         """The answer to a question, from its words and the scene alone (not from the data's own code)."""
-        if match := re.fullmatch(r"what colour is the (\w+) \?", question):
-            return scene.find(match[1]).colour
-        if match := re.fullmatch(r"where is the (\w+) \?", question):
-            return PLACE_NAMES[scene.find(match[1]).slot]
-        if match := re.fullmatch(r"how many (\w+) objects are there \?", question):
-            return NUMBERS[sum(thing.colour == match[1] for thing in scene.things)]
-        if match := re.fullmatch(r"is there an? (\w+) (\w+) \?", question):
-            return "yes" if (match[1], match[2]) in scene.cells else "no"
-        if question == "are the objects the same colour ?":
+        kind, *words = read_question(question)
+        if kind == "colour":
+            return scene.find(words[0]).colour
+        if kind == "where":
+            return PLACE_NAMES[scene.find(words[0]).slot]
+        if kind == "count":
+            return NUMBERS[sum(thing.colour == words[0] for thing in scene.things)]
+        if kind == "exists":
+            return "yes" if tuple(words) in scene.cells else "no"
+        if kind == "same_colour":
             return "yes" if len({thing.colour for thing in scene.things}) == 1 else "no"
-        slot = next(slot for slot, phrase in PLACE_PHRASES.items() if question == f"what is {phrase} ?")
-        return scene.find(slot).object
+        return scene.find(next(slot for slot, phrase in PLACE_PHRASES.items() if words[0] == phrase)).object
+
+
+def read_question(question: str) -> tuple[str, ...]:
+    """The type of a question, in the wording of the data or in other words, and what it is about."""
+    for kind, pattern in {
+        "colour": r"what colour is the (\w+) \?|the (\w+) is what colour \?",
+        "where": r"where is the (\w+) \?|the (\w+) is where \?",
+        "count": r"how many (\w+) objects are there \?|there are how many (\w+) objects \?",
+        "exists": r"is there an? (\w+) (\w+) \?|there is an? (\w+) (\w+) \?",
+        "same_colour": r"are the objects the same colour \?|is the colour of the objects the same \?",
+        "what": r"what is (.+) \?|(.+) is what \?",
+    }.items():
+        if match := re.fullmatch(pattern, question):
+            return (kind, *filter(None, match.groups()))
+    raise AssertionError(question)
 
 
 class CopyModel(PerfectModel):
@@ -169,3 +208,64 @@ class MumblingModel(PerfectModel):
 
     def say(self, text, choice):
         return "red red red"
+
+
+class ConstantModel(PerfectModel):
+    """Always draws one picture."""
+
+    def __init__(self, world, picture: Scene) -> None:
+        super().__init__(world)
+        self.picture = picture
+
+    def scene(self, truth, before, choice):
+        return self.picture
+
+
+class MajorityModel(PerfectModel):
+    """Answers every question of a type alike, and every picture with one caption."""
+
+    def __init__(self, world, answers: dict[str, str], caption: str) -> None:
+        super().__init__(world)
+        self.answers, self.caption = answers, caption
+
+    def say(self, text, choice):
+        return self.caption if parse(text) is not None else text
+
+    def answer(self, scene, text):
+        return self.answers[read_question(text.partition(" ? ")[0].removesuffix(" ?") + " ?")[0]]
+
+
+class ShuffledModel(PerfectModel):
+    """Does to every prompt what is right for the prompt before it."""
+
+    def generate(self, documents, policies, seeds, **budget):
+        right = super().generate(documents, policies, seeds, **budget)
+        return [
+            replace(own, spans=self._swap(prompt, own, before_prompt, before))
+            for prompt, own, before_prompt, before in zip(
+                documents, right, (documents[-1], *documents), (right[-1], *right), strict=False
+            )
+        ]
+
+    def _swap(self, prompt, own, other_prompt, other):
+        drawn = [
+            other.spans[i].codes for i, span in enumerate(other_prompt.spans) if isinstance(span, ImageSpan) and span.is_hole
+        ]
+        holes = iter([*drawn, *drawn[-1:] * len(own.spans)])
+        kept = [
+            replace(own.spans[i], codes=next(holes)) if isinstance(span, ImageSpan) and span.is_hole else span
+            for i, span in enumerate(prompt.spans)
+        ]
+        return (*kept, *other.spans[len(other_prompt.spans) :])
+
+
+class ParrotModel(PerfectModel):
+    """Repeats what the last solved document before the prompt says, if there is one."""
+
+    def _complete(self, prompt, seed, max_images):
+        *before, _ = [index for index, span in enumerate(prompt.spans) if isinstance(span, TextSpan)]
+        if not before:
+            return super()._complete(prompt, seed, max_images)
+        if any(image.is_hole for image in prompt.images):
+            return self._fill(prompt, [SCENES[int(prompt.images[-2].codes[0].item())]])
+        return self._add(prompt, TextSpan(f"{prompt.spans[before[-1]].text} {END}"))

@@ -14,6 +14,7 @@ from plait.sampling.policies import SamplingPolicy
 from tests.evaluation.stub_models import CopyModel, MumblingModel, PerfectModel, RandomModel, codes
 
 POLICIES = {"text": SamplingPolicy(temperature=0.0), "image": SamplingPolicy(temperature=0.7)}
+TASKS_OF_CONTEXT = ("_drawing", "_captions", "_questions")
 TEST_PAIR = {"test_pair": DEFAULT_PLAN["test_pair"]}
 
 
@@ -27,7 +28,7 @@ def perfect(world, oracle):
 
 
 def test_a_perfect_model_reaches_one_everywhere(perfect):
-    zero = ("unrecognisable", "ungrammatical", "pixel_error")
+    zero = ("unrecognisable", "ungrammatical", "pixel_error", "slope", *(f"gain{of}" for of in ("", *TASKS_OF_CONTEXT)))
     for key, figure in perfect.results.items():
         # the cast to 8 bit loses at most one level
         assert figure["value"] == pytest.approx(0.0 if key.endswith(zero) else 1.0, abs=1 / 255), key
@@ -40,7 +41,8 @@ def test_every_examination_gives_its_promised_keys(perfect):
         kinds = ("colour", "what", "where", "count", "exists", "same_colour")
         promised = {"reconstruction", "two_objects", "captions", "vqa", "edits"}
         promised |= {*(f"vqa_{kind}" for kind in kinds), "two_objects_relation", "edits_change", "edits_rest"}
-        stories = {"stories", "stories_grammar", "stories_agreement", "stories_told"}
+        stories = {"stories", "stories_grammar", "stories_agreement", "stories_told", "interleaved", "interleaved_slope"}
+        stories |= {"context_0", "context_2", "context_4_captions", "context_gain", "instructions", "instructions_sentence"}
         promised |= stories if split == "test_pair" else {"one_object"}
         promised |= {"captions_one_object"} if split == "test_combo" else set()
         assert promised <= {key.partition("/")[2] for key in perfect.results if key.startswith(f"{split}/")}
@@ -50,9 +52,9 @@ def test_results_are_flat_json_with_baselines_and_gap(perfect):
     assert json.loads(json.dumps(perfect.results)) == perfect.results
     json.dumps(perfect.facts)
     figure = perfect.results["test_pair/two_objects"]
-    assert set(figure["baselines"]) == {"chance", "majority", "colour_only", "object_only", "nearest_caption"}
+    assert set(figure["baselines"]) == {"chance", "majority", "shuffled", "colour_only", "object_only", "nearest_caption"}
     assert set(perfect.results["test_pair/edits"]["baselines"]) >= {"copy_input", "chance"}
-    assert set(perfect.results["test_pair/vqa_where"]["baselines"]) == {"chance", "majority", "question_only"}
+    assert set(perfect.results["test_pair/vqa_where"]["baselines"]) == {"chance", "majority", "shuffled", "question_only"}
     assert perfect.results["test_pair/vqa_where"]["gap_closed"] == 1.0
     assert perfect.facts["durations_s"].keys() == {f"{s}/{name}" for s, names in DEFAULT_PLAN.items() for name in names}
 

@@ -1,0 +1,141 @@
+"""The job of `plait-compare`: evaluations become rows, seeds of one configuration one row, and rows are compared where that is fair.
+
+It reads what `plait-evaluate` left and writes table.json, table.md and a W&B table. What a verdict needs is plait.evaluation's affair.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_modules.launch import finish_loggers, read_config
+from lightning_modules.recipes import list_settings
+from plait.atomic import write_json
+from plait.errors import CheckpointError, RecipeError
+from plait.evaluation.comparison import compare
+from plait.evaluation.table import list_records, write_markdown
+
+log = logging.getLogger(__name__)
+
+
+def compare_runs(
+    *, rows: Mapping[str, Sequence[str]], folder: str, reference: str | None = None, loggers: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write the table of several evaluations.
+
+    Args:
+        rows: name -> folders of evaluations of one configuration that differ in their seed alone (checked). A folder is an evaluation
+            or a run with one in `evaluation/`; `*` stands for any name.
+        reference: the row that the others are compared with; None takes the first.
+        loggers: those that can are handed the table.
+
+    Returns:
+        The table (see `plait.evaluation.table`).
+
+    Raises:
+        RecipeError: no such reference, the evaluations of a row are not of one configuration or one is there twice, or protocols differ.
+        CheckpointError: a folder holds no finished evaluation.
+        DocumentError: two evaluations were not asked the same.
+    """
+    reference = next(iter(rows), None) if reference is None else reference
+    if reference not in rows:
+        raise RecipeError(f"reference={reference}: expected one of the rows {list(rows)}. Next: name one of them.")
+    found = {name: {str(place): _read_evaluation(place) for place in _find(name, places)} for name, places in rows.items()}
+    for name, runs in found.items():
+        _check_row(name, runs)
+    protocols = {name: {place: run["facts"]["protocol"] for place, run in runs.items()} for name, runs in found.items()}
+    items = {name: {place: run["items"] for place, run in runs.items()} for name, runs in found.items()}
+    columns = list(dict.fromkeys(key for runs in found.values() for run in runs.values() for key in run["facts"]["headlines"]))
+    figures = compare(items, protocols, reference, columns)
+    table = {
+        "reference": reference,
+        "columns": columns,
+        "rows": {name: _describe(runs, figures[name], protocols[name]) for name, runs in found.items()},
+    }
+    write_table(table, folder, loggers)
+    return table
+
+
+def write_table(table: Mapping[str, Any], folder: str | Path, loggers: Mapping[str, Any] | None = None) -> None:
+    """Write table.json and table.md, and hand the same numbers to the loggers that take tables; these are closed then."""
+    place = Path(folder)
+    write_json(place / "table.json", table)
+    (place / "table.md").write_text("\n".join(write_markdown(table)) + "\n", encoding="utf-8")
+    exit_code = 1
+    try:
+        for logger in (loggers or {}).values():
+            if hasattr(logger, "log_table"):
+                logger.log_table("table", *list_records(table))
+        exit_code = 0
+    finally:
+        finish_loggers(loggers or {}, exit_code)
+    log.info("table: %s", place / "table.md")
+
+
+def _find(name: str, places: Sequence[str]) -> list[Path]:
+    """The folders of the evaluations of a row."""
+    found = [path for place in places for path in (sorted(Path().glob(place)) if "*" in place else [Path(place)])]
+    inside = [path / "evaluation" if (path / "evaluation").is_dir() else path for path in found]
+    if not inside:
+        raise CheckpointError(f"rows.{name}={list(places)} names no folder. Expected evaluations. Next: check the paths.")
+    return inside
+
+
+def _read_evaluation(place: Path) -> dict[str, Any]:
+    try:
+        job, found, items = (
+            json.loads((place / name).read_text(encoding="utf-8")) for name in ("job.json", "evaluation.json", "items.json")
+        )
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{place} holds no evaluation ({error}). Expected what plait-evaluate wrote. Next: run plait-evaluate run=<run folder>."
+        ) from error
+    if job["state"] != "finished" or "protocol" not in found["facts"]:
+        state = job["state"] if job["state"] != "finished" else "of an older plait, without a protocol"
+        raise CheckpointError(f"The evaluation {place} is {state}: expected a finished one. Next: evaluate that run anew.")
+    return {**found, "items": items, "parents": job["parents"], "settings": list_settings(read_config(place))}
+
+
+def _check_row(name: str, runs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Seeds of one row differ in their weights, and in nothing that was set."""
+    (first, expected), *others = runs.items()
+    for place, run in others:
+        fields = sorted(
+            field
+            for field in {*expected["settings"], *run["settings"]}
+            if expected["settings"].get(field) != run["settings"].get(field)
+        )
+        if fields:
+            values = "; ".join(f"{f}: {run['settings'].get(f)!r} against {expected['settings'].get(f)!r}" for f in fields[:5])
+            raise RecipeError(
+                f"rows.{name}: {place} and {first} are not one configuration, {len(fields)} settings differ ({values}). Expected runs "
+                "that differ in their seed alone. Next: give each configuration a row of its own."
+            )
+    weights = [run["parents"].get("model") for run in runs.values()]
+    if len(set(weights)) < len(weights):
+        raise RecipeError(
+            f"rows.{name}: {len(weights)} evaluations of {len(set(weights))} different models. Expected one evaluation per seed: the same "
+            "model twice would look like less noise. Next: leave one out."
+        )
+
+
+def _describe(
+    runs: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Any], protocols: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A row: figures over seeds, baselines as the first run has them (they are the same items)."""
+    first = next(iter(runs.values()))
+    with_baselines = {
+        key: {**figure, "baselines": first["results"].get(key, {}).get("baselines", {})} for key, figure in figures.items()
+    }
+    skipped = {key: item for run in runs.values() for key, item in run["facts"]["skipped"].items()}
+    durations = {
+        key: sum(run["facts"]["durations_s"].get(key, 0.0) for run in runs.values()) for key in first["facts"]["durations_s"]
+    }
+    return {
+        "protocol": next(iter(protocols.values())),
+        "runs": [{"evaluation": place, "model": run["parents"].get("model")} for place, run in runs.items()],
+        "figures": with_baselines,
+        "skipped": skipped,
+        "durations_s": durations,
+    }

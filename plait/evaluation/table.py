@@ -1,0 +1,83 @@
+"""The common table: one row per configuration, one column per examination, each row with the protocol behind it.
+
+A table is JSON-ready: {reference, columns, rows: {name: {protocol, runs, figures, skipped, durations_s}}}. Columns are the headlines of
+the examinations; `figures` holds every further score as well. Markdown and flat records are two ways to write the same numbers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+FIELDS = ("row", "column", "value", "low", "high", "n", "seeds", "baselines", "minus_reference", "p_adjusted", "verdict")
+"""of a record, before those of the protocol"""
+
+
+def tabulate_run(name: str, results: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of one evaluation."""
+    row = {"protocol": facts["protocol"], "runs": [name], "figures": dict(results)}
+    row |= {"skipped": facts["skipped"], "durations_s": facts["durations_s"]}
+    return {"reference": None, "columns": list(facts["headlines"]), "rows": {name: row}}
+
+
+def write_markdown(table: Mapping[str, Any]) -> Iterator[str]:
+    """Lines of Markdown: the columns with intervals, n and baselines, the verdicts, what was skipped, the seconds, the protocol."""
+    rows: Mapping[str, Any] = table["rows"]
+    yield from (write_row(["column", "n", *rows, "baselines"]), write_row(["---"] * (len(rows) + 3)))
+    for key in table["columns"]:
+        found = [row["figures"].get(key) for row in rows.values()]
+        first = next((figure for figure in found if figure), None)
+        baselines = ", ".join(f"{name} {value:.2f}" for name, value in (first or {}).get("baselines", {}).items())
+        yield write_row([key, first["n"] if first else 0, *map(spell_figure, found), baselines])
+    others = [name for name in rows if name != table["reference"]]
+    if table["reference"] is not None and others:
+        yield from (
+            "",
+            f"Difference from {table['reference']}, 95 % interval of this column alone; a winner is named where p, adjusted",
+        )
+        yield from ("for all verdicts of this table (Holm), is at most 0.05:", "")
+        yield from (write_row(["column", *others]), write_row(["---"] * (len(others) + 1)))
+        for key in table["columns"]:
+            gaps = [rows[name]["figures"].get(key, {}).get("minus_reference") for name in others]
+            yield write_row([key, *(f"{spell_figure(gap, '+.2f')} {gap['verdict']}" if gap else "" for gap in gaps)])
+    skipped = [(name, key, item) for name, row in rows.items() for key, item in row["skipped"].items()]
+    if skipped:
+        yield from ("", write_row(["row", "skipped", "prompts", "reason"]), write_row(["---"] * 4))
+        yield from (write_row([name, key, item["prompts"], item["reason"].replace("|", "/")]) for name, key, item in skipped)
+    yield from ("", write_row(["row", "runs", *next(iter(rows.values()))["protocol"]]))
+    yield write_row(["---"] * (2 + len(next(iter(rows.values()))["protocol"])))
+    for name, row in rows.items():
+        yield write_row([name, len(row["runs"]), *row["protocol"].values()])
+    names = dict.fromkeys(name for row in rows.values() for name in row["durations_s"])
+    yield from ("", write_row(["seconds", *rows]), write_row(["---"] * (len(rows) + 1)))
+    for name in names:
+        yield write_row([name, *(f"{row['durations_s'].get(name, 0):.1f}" for row in rows.values())])
+    yield write_row(["in all", *(f"{sum(row['durations_s'].values()):.1f}" for row in rows.values())])
+
+
+def list_records(table: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """(field names, one record per row and column): the protocol stands in every record."""
+    fields = list(next(iter(table["rows"].values()))["protocol"])
+    records = []
+    for name, row in table["rows"].items():
+        protocol = [str(row["protocol"][field]) for field in fields]
+        for key in table["columns"]:
+            figure = row["figures"].get(key)
+            if figure is None:
+                continue
+            gap = figure.get("minus_reference", {})
+            baselines = ", ".join(f"{baseline} {value:.3f}" for baseline, value in figure.get("baselines", {}).items())
+            facts = [figure[field] for field in ("value", "low", "high", "n")]
+            verdict = [gap.get("value"), gap.get("p_adjusted"), gap.get("verdict", "")]
+            records.append([name, key, *facts, len(row["runs"]), baselines, *verdict, *protocol])
+    return [*FIELDS, *(f"protocol/{field}" for field in fields)], records
+
+
+def write_row(cells: Sequence[Any]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def spell_figure(figure: Mapping[str, float] | None, form: str = ".2f") -> str:
+    """A value and its interval; empty without a figure."""
+    if figure is None:
+        return ""
+    return f"{figure['value']:{form}} [{figure['low']:{form}}, {figure['high']:{form}}]"
