@@ -111,7 +111,7 @@ class Run:
         return Metrics(rows)
 
     @cached_property
-    def cost(self) -> dict[str, float]:
+    def cost(self) -> dict[str, int | float | None]:
         """What training cost: seconds of the whole job, peak memory, what was trained on (tokens or images), and FLOPs by the rule
         6 x trained parameters x tokens (a forward pass is a third of a step; frozen parameters still cost two thirds of theirs)."""
         metrics = self.metrics

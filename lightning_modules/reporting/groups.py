@@ -26,7 +26,7 @@ def split_stages(reader: Reader, runs: Sequence[Place]) -> dict[str, list[Place]
     return found
 
 
-def findfind_number(reader: Reader, place: Place, file: str, *key: str, rule: str = "value", form: str | None = None) -> Cell:
+def find_number(reader: Reader, place: Place, file: str, *key: str, rule: str = "value", form: str | None = None) -> Cell:
     """A number of one run, or an empty cell where the run has none."""
     source = Source(place.id, file, STEP.join(key))
     try:

@@ -33,13 +33,14 @@ td, th { border: 1px solid #e3e6ec; padding: 4px 9px; text-align: left; white-sp
 th { background: #f1f2f5; font-weight: 600; } tr:hover td { background: #f5f7ff; } data { cursor: help; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; } code { font-size: 12px; color: #495057; }
 pre { font-size: 12px; overflow: auto; background: #fff; border: 1px solid #e3e6ec; padding: 10px; }
+.plait .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); }
 details { margin: 8px 0; } summary { cursor: pointer; color: #343a46; } details > img { margin-top: 8px; } img { max-width: 100%; }
 .plots { display: flex; flex-wrap: wrap; gap: 12px; }
 svg.plot { width: 345px; background: #fff; border: 1px solid #e3e6ec; border-radius: 6px; }
 svg text { font-size: 9.5px; fill: #6b7280; } svg text.title { font-size: 11px; fill: #1f2430; font-weight: 600; }
 svg line { stroke: #eceef2; } polyline { fill: none; stroke-width: 1.4; stroke-linejoin: round; stroke-opacity: 0.85; }
-polyline { vector-effect: non-scaling-stroke; } .legend { font-size: 12.5px; margin: 8px 0; }
-.legend span { margin-right: 16px; }
+polyline { vector-effect: non-scaling-stroke; } polyline.dot { stroke-width: 6; stroke-linecap: round; }
+.legend { font-size: 12.5px; margin: 8px 0; } .legend span { margin-right: 16px; }
 .legend i { display: inline-block; width: 14px; height: 3px; margin-right: 6px; vertical-align: middle; }
 .lineage { display: flex; gap: 34px; align-items: center; overflow-x: auto; padding: 4px 0; }
 .lineage > div { position: relative; display: flex; flex-direction: column; gap: 10px; }

@@ -13,8 +13,8 @@ from lightning_modules.reporting.spec import Curve, Plot
 
 COLORS = ("#3b5bdb", "#e8590c", "#2b8a3e", "#c2255c", "#1098ad", "#9c36b5", "#e67700", "#495057")
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 330, 190, 52, 24, 24
-EARLY = 0.05
-"""share of the steps that may lie above the axis"""
+EARLY, MANY = 0.05, 20
+"""share of the steps that may lie above the axis, in curves of many points"""
 
 
 def draw_plot(plot: Plot) -> str:
@@ -24,7 +24,8 @@ def draw_plot(plot: Plot) -> str:
     if not points:
         return f"<p class='note'>{html.escape(plot.title)}: no finite value was logged.</p>"
     first, last = min(step for step, _ in points), max(step for step, _ in points)
-    later = [value for step, value in points if step >= first + EARLY * (last - first)]
+    is_long = max(len(curve.points) for curve in plot.curves) >= MANY
+    later = [value for step, value in points if not is_long or step >= first + EARLY * (last - first)]
     low, high = min(value for _, value in points), max(later)
     note = " (begins above)" if max(value for _, value in points) > high else ""
     note += f" ({lost} values not finite)" if lost else ""
@@ -55,9 +56,12 @@ def _color(number: int) -> str:
 
 def _line(curve: Curve, number: int) -> str:
     source = [curve.source.run, curve.source.file, curve.source.key]
-    points = " ".join(f"{step},{value!r}" for step, value in curve.points if math.isfinite(value))
+    points = [f"{step},{value!r}" for step, value in curve.points if math.isfinite(value)]
+    if len(points) == 1:
+        points *= 2  # a line without length and with round ends is a dot
+    dot = " class='dot'" if len(set(points)) == 1 else ""
     return (
-        f"<polyline data-source='{html.escape(json.dumps(source), quote=True)}' points='{points}' stroke='{_color(number)}'>"
+        f"<polyline{dot} data-source='{html.escape(json.dumps(source), quote=True)}' points='{' '.join(points)}' stroke='{_color(number)}'>"
         f"<title>{html.escape(curve.label)}</title></polyline>"
     )
 

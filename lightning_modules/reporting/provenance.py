@@ -8,7 +8,16 @@ from lightning_modules.reporting.groups import Groups, find_number
 from lightning_modules.reporting.sources import METRICS, Place, Reader
 from lightning_modules.reporting.spec import Block, Cell, Section, Table, Text
 
-COSTS = ("duration_s", "peak_memory_mib", "tokens", "images", "parameters", "parameters_trained", "training_flops_by_rule")
+COSTS = {
+    "duration_s": "seconds",
+    "peak_memory_mib": "peak MiB",
+    "tokens": "tokens",
+    "images": "images",
+    "parameters": "parameters",
+    "parameters_trained": "trained",
+    "training_flops_by_rule": "FLOPs, 6 N tokens",
+}
+"""what a run cost -> heading of its column"""
 PROOF = ("run", "steps", "frozen tensors", "of them changed", "trained tensors", "of them not moved", "verdict")
 
 
@@ -25,8 +34,8 @@ def summarise_runs(reader: Reader, places: Sequence[Place]) -> Iterator[Section]
         steps = find_number(reader, place, "passport.json", "step")
         cost = (find_number(reader, place, METRICS, name, rule="cost", form=_form(name)) for name in costs)
         trained.append((place.label, f"`{place.id}`", passport["stage"], passport["state"], steps, *cost))
-    tables = [Table(("run", "id", "stage", "state", "steps", *costs), tuple(trained))] if trained else []
-    tables += [Table(("evaluation", "id", "duration_s"), tuple(examined))] if examined else []
+    tables = [Table(("run", "id", "stage", "state", "steps", *map(COSTS.get, costs)), tuple(trained))] if trained else []
+    tables += [Table(("evaluation", "id", "seconds"), tuple(examined))] if examined else []
     yield Section("What this is about", tuple(tables), "Every number below names the run and the file it was read from.")
 
 

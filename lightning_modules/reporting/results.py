@@ -17,6 +17,8 @@ OPEN = ("one_object", "two_objects", "stories")
 LONGEST_CURVE = 400
 """points; of longer series every k-th is shown"""
 CARDS = 4
+"""documents of a page of samples; of one run among repetitions a row of `ROW`"""
+ROW = 3
 
 
 def show_figures(reader: Reader, groups: Groups) -> Section:
@@ -104,8 +106,9 @@ def show_final_values(reader: Reader, runs: Sequence[Place]) -> Section:
         if repeated:
             title = f"{stage}: mean over seeds, and its interval"
             blocks.append(Table(("configuration", "last value of", "mean", "low", "high", "runs"), tuple(repeated), title))
-        each = tuple((run.label, *(find_number(reader, run, METRICS, key) for key in keys)) for run in found)
-        blocks.append(Table(("run", *keys), each, f"{stage}: every run", is_folded=bool(repeated)))
+        each = tuple((key, *(find_number(reader, run, METRICS, key) for run in found)) for key in keys)
+        columns = ("last value of", *(run.label for run in found))
+        blocks.append(Table(columns, each, f"{stage}: every run", is_folded=bool(repeated)))
     note = "low and high: 95 % bootstrap interval over runs; with a handful of seeds it is too narrow rather than too wide."
     return Section("Where it ended", tuple(blocks), note if any("mean" in block.title for block in blocks) else "")
 
@@ -128,5 +131,6 @@ def show_pictures(reader: Reader, runs: Sequence[Place], evaluations: Groups) ->
     for run in runs:
         for page in sorted((run.folder / "samples").glob("*.html"))[-1:]:
             file = page.relative_to(run.folder).as_posix()
-            blocks.append(Samples(f"{run.label}, {page.stem}", run.id, file, CARDS, is_folded=bool(evaluations)))
+            count = ROW if len(runs) > 1 else CARDS
+            blocks.append(Samples(f"{run.label}, {page.stem}", run.id, file, count, is_folded=bool(evaluations)))
     return Section("What it looks like", tuple(blocks), "The first items of each kind, not chosen.")

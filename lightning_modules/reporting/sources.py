@@ -96,10 +96,16 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
     if any((folder / name).is_file() for name in ("passport.json", EVALUATION)):
         yield folder
     elif depth and folder.is_dir():
-        # `.old-1` is what a curriculum has set aside
-        for child in sorted(folder.iterdir(), key=lambda path: (int(path.name) if path.name.isdigit() else -1, path.name)):
+        for child in sorted(folder.iterdir(), key=_order):
+            # `.old-1` is what a curriculum has set aside
             if child.is_dir() and ".old-" not in child.name and not (child / MANIFEST).is_file():
                 yield from _walk(child, depth - 1)
+
+
+def _order(folder: Path) -> tuple[int, float, str]:
+    """Jobs of a multirun by their number, stages by their start."""
+    job = read_json(folder / "job.json") if (folder / "job.json").is_file() else {}
+    return (int(folder.name) if folder.name.isdigit() else -1, job.get("started", 0.0), folder.name)
 
 
 def _read_overrides(folder: Path) -> list[str]:
