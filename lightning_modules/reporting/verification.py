@@ -137,7 +137,8 @@ class _Parser(html.parser.HTMLParser):
             self.number, self.shown = Number(_parse(given["value"]), sources, given["data-rule"], given["data-form"]), ""
         elif tag == "polyline" and "data-source" in given:
             pairs = (pair.split(",") for pair in given["points"].split())
-            points = [(int(step), float(value)) for step, value in pairs]
+            # a curve of one point is drawn by saying it twice
+            points = list(dict.fromkeys((int(step), float(value)) for step, value in pairs))
             self.claims.curves.append((Source(*json.loads(given["data-source"])), points))
         elif tag == "td":
             self.cell = ""
