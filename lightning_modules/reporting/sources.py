@@ -80,7 +80,9 @@ def _name_all(found: Sequence[tuple[Path, Path]]) -> list[str]:
     given = [set(words) for words in overrides.values() if words]
     common = set.intersection(*given) if len(given) > 1 else set()
     own = {path: " ".join(word for word in words if word not in common) for path, words in overrides.items()}
+    # a bare number would look like a figure without a source
     labels = ["/".join(own.get(path) or path.name for path in steps) for steps in paths]
+    labels = [f"run {label}" if label.isdigit() else label for label in labels]
     return [
         f"{folder.parent.name}/{label}" if labels.count(label) > 1 else label
         for (_, folder), label in zip(found, labels, strict=True)

@@ -17,7 +17,7 @@ from typing import Any
 from lightning_modules.reporting.markdown import BEGIN, END
 from lightning_modules.reporting.sources import METRICS, Reader
 from lightning_modules.reporting.spec import Number, Source
-from plait.errors import CheckpointError
+from plait.errors import CheckpointError, PlaitError
 
 NUMERIC = re.compile(r"[-+]?(\d[\d,]*)?\.?\d+(e[-+]?\d+)?%?|nan|-?inf", re.IGNORECASE)
 """a whole cell that reads as a number"""
@@ -83,7 +83,7 @@ def verify_report(path: Path | str, folders: Mapping[str, Path | str] | None = N
         )
         try:
             found = reader.value(number.sources, number.rule)
-        except (CheckpointError, KeyError, IndexError, ValueError) as error:
+        except (PlaitError, KeyError, IndexError, ValueError) as error:
             unverified.append(f"{text} ({where}): {error}")
             continue
         if not _equal(found, number.value):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -133,4 +134,7 @@ def test_offline_the_artifact_stands_in_the_record_of_the_run(tmp_path: Path, mo
     with WandbRun(tmp_path) as logger:
         logger.log_weights(tmp_path / "last.ckpt", {"model": "b" * 64})
     (record,) = offline_runs(tmp_path)[0].glob("*.wandb")
-    assert f"weights-{identity[:16]}".encode() in record.read_bytes()
+    name, deadline = f"weights-{identity[:16]}".encode(), time.monotonic() + 60
+    while name not in record.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.1)  # another process writes the record, and may be behind
+    assert name in record.read_bytes()

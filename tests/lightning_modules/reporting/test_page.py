@@ -41,6 +41,14 @@ def test_jobs_that_differ_in_more_than_the_seed_are_configurations(multirun: Pat
     assert {row[0] for row in table.rows} == {"lr=0.1", "lr=0.2"}
 
 
+def test_jobs_without_overrides_are_named_by_their_number(multirun: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        (multirun / str(number) / "hydra" / "overrides.yaml").unlink()
+    assert [place.label for place in find_places([str(multirun)])] == ["run 0", "run 1", "run 2", "run 3"]
+    (tmp_path / "page.html").write_text(render_page(describe_runs([str(multirun)]), tmp_path))
+    assert verify_report(tmp_path / "page.html").is_right
+
+
 def test_last_values_are_means_over_seeds_with_their_intervals(multirun: Path) -> None:
     (table,) = tables(describe_runs([str(multirun)]), "PretrainingStage: mean over seeds, and its interval")
     (row,) = [row for row in table.rows if row[1] == "val/loss"]
