@@ -26,6 +26,7 @@ from lightning_modules.callbacks.same_job import SameJob
 from lightning_modules.checkpoint_io import FolderCheckpointIO
 from lightning_modules.devices import check_accelerator
 from lightning_modules.instantiate import Assembly
+from lightning_modules.lineage import trace_parents, write_lineage
 from lightning_modules.ranks import check_start, check_trainer, own_rank, shake_hands
 from lightning_modules.recipes import collect_nodes, is_saved_model, read_recipe
 from plait.checkpoints import load_weights, read_manifest
@@ -90,12 +91,15 @@ def launch(config: DictConfig, **facts: Any) -> Any:
     try:
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         parents = load_bases(config, assembly)
+        origins = trace_parents({part: last_checkpoint(config.base[part]) for part in parents})
+        write_lineage(folder, record, origins)
         assembly.objects |= {"facts.parents": parents, "facts.config": resolve(config), "facts.identity": identity}
         result = assembly.build("job")
     except BaseException as error:
         is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
         write_job(folder, {**record, "state": "interrupted" if is_stop else "failed", "error": repr(error)})
         raise
+    write_lineage(folder, record, origins)
     record |= {"parents": parents, "duration_s": time.time() - started}
     write_job(folder, {**record, "state": "finished"})
     log.info("finished in %.0f s: %s", record["duration_s"], folder)
@@ -149,6 +153,9 @@ def fit(
     exit_code = 1
     try:
         engine.fit(stage, datamodule=data, ckpt_path=path)
+        for logger in loggers.values():
+            if hasattr(logger, "log_weights"):
+                logger.log_weights(Path(folder) / "checkpoints" / "last.ckpt", parents or {})
         exit_code = 0
     finally:
         finish_loggers(loggers, exit_code)

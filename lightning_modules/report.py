@@ -1,4 +1,4 @@
-"""Render runs to a page: `plait-report runs=[<run folder>]`."""
+"""Render runs to a page, or verify one: `plait-report runs=[<folder>]`, `plait-report verify=<page>`."""
 
 from typing import Any
 

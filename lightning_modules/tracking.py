@@ -7,6 +7,7 @@ never passed; the x axis is trainer/global_step), pictures in Tables (their byte
 """
 
 import json
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,13 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from plait.checkpoints import MANIFEST, read_manifest
 from plait.errors import RecipeError
 from plait.rendering import Sample, render_html
 
 METRICS_FILE = "metrics.jsonl"
 STEP_KEY = "trainer/global_step"
+log = logging.getLogger(__name__)
 
 
 class JsonlLogger(Logger):
@@ -148,6 +151,31 @@ class WandbRun(Logger):
         )
 
     @rank_zero_only
+    def log_weights(self, checkpoint: Path, parents: Mapping[str, str]) -> None:
+        """Tell W&B which weights this run made and what they came from. The artifact holds the manifest; the weights stay here.
+
+        Offline nothing can be looked up, so no inputs are named: lineage.json and the metadata of the artifact have them.
+
+        Args:
+            checkpoint: folder of the finished weights; a run without one has no artifact.
+            parents: part -> identity of the weights it started from.
+        """
+        if not (checkpoint / MANIFEST).is_file():
+            return
+        import wandb
+
+        run, manifest = self.experiment, read_manifest(checkpoint)
+        facts = {"identity": manifest.identity, "step": manifest.step, "model": manifest.model, "parents": dict(parents)}
+        artifact = wandb.Artifact(_artifact_name(manifest.identity), type="weights", metadata=facts)
+        artifact.add_file(str(checkpoint / MANIFEST))
+        for identity in parents.values() if not run.settings._offline else ():
+            try:
+                run.use_artifact(f"{_artifact_name(identity)}:latest")
+            except (wandb.errors.CommError, ValueError) as error:
+                log.warning("W&B knows no artifact of %s, which this run started from: %s", identity[:12], error)
+        run.log_artifact(artifact)
+
+    @rank_zero_only
     def finish(self, exit_code: int = 0) -> None:
         """Finish the run with the exit code of the job; a second call does nothing."""
         if self._run is not None and not self._is_finished:
@@ -178,6 +206,10 @@ class WandbRun(Logger):
         run.define_metric(STEP_KEY)
         run.define_metric("*", step_metric=STEP_KEY, step_sync=True)
         return run
+
+
+def _artifact_name(identity: str) -> str:
+    return f"weights-{identity[:16]}"
 
 
 def _plain(value: Any) -> Any:

@@ -110,6 +110,26 @@ class Run:
                 rows.append(row)
         return Metrics(rows)
 
+    @cached_property
+    def cost(self) -> dict[str, int | float | None]:
+        """What training cost: seconds of the whole job, peak memory, what was trained on (tokens or images), and FLOPs by the rule
+        6 x trained parameters x tokens (a forward pass is a third of a step; frozen parameters still cost two thirds of theirs)."""
+        metrics = self.metrics
+        cost: dict[str, Any] = {"parameters": self.ledger.parameters, "parameters_trained": self.ledger.trainable_parameters}
+        cost["duration_s"] = self._json("job.json").get("duration_s")
+        if "perf/peak_memory_mib" in metrics.keys:
+            cost["peak_memory_mib"] = metrics.last("perf/peak_memory_mib")
+        for unit in ("tokens", "images"):
+            if f"perf/rate_{unit}_per_s" in metrics.keys:
+                steps, rates = metrics.series(f"perf/rate_{unit}_per_s")
+                durations = metrics.series("perf/step_duration_s")[1]
+                spans = [step - before for step, before in zip(steps, [-1, *steps], strict=False)]
+                counts = [rate * duration * span for rate, duration, span in zip(rates, durations, spans, strict=True)]
+                cost[unit] = round(sum(counts))
+        if "tokens" in cost:
+            cost["training_flops_by_rule"] = 6.0 * cost["parameters_trained"] * cost["tokens"]
+        return cost
+
     @property
     def samples(self) -> list[StoredSample]:
         """Every stored sample, in the order of its page."""

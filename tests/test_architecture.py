@@ -39,6 +39,7 @@ FENCES = {
     "lightning": ["lightning_modules"],
     "hydra": ["lightning_modules"],
     "wandb": ["lightning_modules/tracking.py", "lightning_modules/report.py"],
+    "wandb_workspaces": ["lightning_modules/reporting/workspace.py"],
     "omegaconf": [
         *(f"lightning_modules/{name}" for name in ("instantiate.py", "launch.py", "pretrained.py", "recipes.py", "loops")),
         *COMMAND_FILES,

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from lightning_modules.launch import read_config
 from lightning_modules.pretrained import save_pretrained, save_text_tokenizer, write_folder
+from lightning_modules.reporting.card import write_card
 from plait.adapters.liquid import to_released, to_unified
 from plait.adapters.shards import read_shards, write_shards
 from plait.adapters.vqgan import read_vqgan
@@ -43,11 +44,14 @@ def convert(*, release: Path, vqgan: str, model: Any, target: str, folder: str) 
     return target
 
 
-def export(*, run: str, model: Any, target: str, layout: Literal["plait", "released"] = "plait") -> str:
-    """Write the model of a finished run for use elsewhere.
+def export(
+    *, run: str, model: Any, target: str, layout: Literal["plait", "released"] = "plait", evaluation: str | None = None
+) -> str:
+    """Write the model of a finished run for use elsewhere, with its card (README.md).
 
     Args:
-        run: its folder.
+        run: its folder. A saved model may stand for it; it has no passport, so there is no card.
+        evaluation: folder of an evaluation of this run, for the card.
         model: the model of the run.
         target: the folder to write; an older one is replaced as a whole.
         layout: a saved model (lightning_modules/pretrained.py), or plain transformers files as Liquid was released.
@@ -62,6 +66,8 @@ def export(*, run: str, model: Any, target: str, layout: Literal["plait", "relea
         write_release(model, target)
     else:
         raise RecipeError(f"layout={layout}: expected plait or released.")
+    if (Path(run) / "passport.json").is_file():
+        log.info("the card of the model: %s", write_card(run, Path(target), evaluation))
     _log_summary(model, target)
     return target
 

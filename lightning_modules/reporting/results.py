@@ -1,0 +1,135 @@
+"""What came out of runs: figures of evaluations beside what blind answers reach, curves, last values, sheets and documents.
+
+Nothing is computed but means over runs that differ in their seed only, with their intervals.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lightning_modules.reporting.groups import Groups, find_number, group_runs, split_stages
+from lightning_modules.reporting.sources import EVALUATION, ITEMS, METRICS, Place, Reader
+from lightning_modules.reporting.spec import Block, Cell, Curve, Picture, Plot, Samples, Section, Source, Table
+from plait.evaluation.protocol import HEADLINES
+
+OPEN = ("one_object", "two_objects", "stories")
+"""sheets and documents that need no click, of the first split that has them"""
+LONGEST_CURVE = 400
+"""points; of longer series every k-th is shown"""
+CARDS = 4
+"""documents of a page of samples; of one run among repetitions a row of `ROW`"""
+ROW = 3
+
+
+def show_figures(reader: Reader, groups: Groups) -> Section:
+    """Per configuration every figure with its interval, the best blind answer, and how the sampler was chosen."""
+    blocks: list[Block] = []
+    for configuration, places in groups.items():
+        results = reader.json(places[0].folder / EVALUATION)["results"]
+        rows = {key: _figure(reader, key, places, results[key]) for key in results}
+        columns = ("figure", "value", "low", "high", "n", "best blind answer", "it reaches", "gap closed")
+        main = [key for key in rows if key.split("/")[1] in HEADLINES]
+        rest = [key for key in rows if key not in main]
+        name = configuration if len(groups) > 1 else ""
+        blocks.append(Table(columns, tuple(rows[key] for key in main), name))
+        blocks.append(Table(columns, tuple(rows[key] for key in rest), f"{name} every other figure".strip(), is_folded=True))
+        blocks += _tuning(reader, places[0])
+    note = (
+        "One sample per prompt. low and high: 95 % bootstrap interval, over seeds and items where a configuration has several "
+        "seeds. The best blind answer never looked at what it was asked about."
+    )
+    return Section("What it can do", tuple(blocks), note)
+
+
+def _figure(reader: Reader, key: str, places: Sequence[Place], figure: Mapping[str, Any]) -> tuple[Cell, ...]:
+    place = places[0]
+    if len(places) > 1:
+        sources = [Source(one.id, ITEMS, key) for one in places]
+        values: list[Cell] = [reader.number(sources, f"runs and items: {name}") for name in ("mean", "low", "high")]
+    else:
+        values = [find_number(reader, place, EVALUATION, "results", key, name) for name in ("value", "low", "high")]
+    values.append(find_number(reader, place, EVALUATION, "results", key, "n"))
+    answers = {name: value for name, value in figure["baselines"].items() if name != "original"}
+    best = max(answers, key=answers.__getitem__, default=None)
+    blind: tuple[Cell, Cell] = ("", "")
+    if best is not None:
+        blind = (best, find_number(reader, place, EVALUATION, "results", key, "baselines", best))
+    gap = find_number(reader, place, EVALUATION, "results", key, "gap_closed") if len(places) == 1 else ""
+    return (key, *values, *blind, gap)
+
+
+def _tuning(reader: Reader, place: Place) -> Iterator[Table]:
+    tuning = reader.json(place.folder / EVALUATION)["facts"].get("tuning")
+    if tuning:
+        shares = tuple(
+            (
+                name,
+                "chosen" if name == tuning["chosen"] else "",
+                find_number(reader, place, EVALUATION, "facts", "tuning", "val_shares", name),
+            )
+            for name in tuning["val_shares"]
+        )
+        yield Table(("sampler", "", "right on val"), shares, "How the sampler was chosen", is_folded=True)
+
+
+def show_curves(reader: Reader, stage: str, runs: Sequence[Place]) -> Section:
+    """Losses of all runs of a stage, one plot per loss."""
+    keys = {key for run in runs for key in reader.run(run.folder).metrics.keys if "loss" in key}
+    plots = []
+    for key in sorted(keys, key=lambda key: (key.startswith("val/"), key.split("/")[-1] != "loss", key)):
+        curves = []
+        for run in runs:
+            metrics = reader.run(run.folder).metrics
+            if key in metrics.keys:
+                points = list(zip(*metrics.series(key), strict=True))
+                stride = -(-len(points) // LONGEST_CURVE)
+                # the last point always: it is what the tables say
+                shown = points[:0:-stride][::-1] if len(points) > 1 else points
+                curves.append(Curve(run.label, Source(run.id, METRICS, key), tuple(shown if stride > 1 else points)))
+        plots.append(Plot(key, tuple(curves)))
+    return Section(f"How it went: {stage}", tuple(plots))
+
+
+def show_final_values(reader: Reader, runs: Sequence[Place]) -> Section:
+    """The last value of every metric: of each run, and the mean of repetitions."""
+    blocks: list[Block] = []
+    for stage, found in split_stages(reader, runs).items():
+        keys = [
+            key for key in reader.run(found[0].folder).metrics.keys if key.startswith(("train/", "val/")) and "rate" not in key
+        ]
+        repeated = []
+        for configuration, places in group_runs(found).items():
+            for key in keys if len(places) > 1 else ():
+                sources = [Source(run.id, METRICS, key) for run in places if key in reader.run(run.folder).metrics.keys]
+                ends = [reader.number(sources, f"runs: {name}") for name in ("mean", "low", "high")]
+                repeated.append((configuration, key, *ends, reader.number(sources, "count")))
+        if repeated:
+            title = f"{stage}: mean over seeds, and its interval"
+            blocks.append(Table(("configuration", "last value of", "mean", "low", "high", "runs"), tuple(repeated), title))
+        each = tuple((key, *(find_number(reader, run, METRICS, key) for run in found)) for key in keys)
+        columns = ("last value of", *(run.label for run in found))
+        blocks.append(Table(columns, each, f"{stage}: every run", is_folded=bool(repeated)))
+    note = "low and high: 95 % bootstrap interval over runs; with a handful of seeds it is too narrow rather than too wide."
+    return Section("Where it ended", tuple(blocks), note if any("mean" in block.title for block in blocks) else "")
+
+
+def show_pictures(reader: Reader, runs: Sequence[Place], evaluations: Groups) -> Section:
+    """Sheets and documents of the first evaluation of each configuration, and the last samples of every run."""
+    blocks: list[Block] = []
+    for configuration, places in evaluations.items():
+        place, prefix = places[0], f"{configuration}: " if len(evaluations) > 1 else ""
+        results = reader.json(place.folder / EVALUATION)["results"]
+        opened: set[str] = set()
+        for key in results:
+            task, name = key.split("/")[1], key.replace("/", "-")
+            is_open = task in OPEN and task not in opened
+            for kind, file in ((Picture, f"sheets/{name}.png"), (Samples, f"samples/{name}.html")):
+                if task in HEADLINES and (place.folder / file).is_file():
+                    count = {"count": CARDS} if kind is Samples else {}
+                    blocks.append(kind(f"{prefix}{key}", place.id, file, is_folded=not is_open, **count))
+                    opened.add(task)
+    for run in runs:
+        for page in sorted((run.folder / "samples").glob("*.html"))[-1:]:
+            file = page.relative_to(run.folder).as_posix()
+            count = ROW if len(runs) > 1 else CARDS
+            blocks.append(Samples(f"{run.label}, {page.stem}", run.id, file, count, is_folded=bool(evaluations)))
+    return Section("What it looks like", tuple(blocks), "The first items of each kind, not chosen.")
