@@ -78,6 +78,7 @@ def launch(config: DictConfig, **facts: Any) -> Any:
         raise RecipeError("No recipe chosen. Expected experiment=<system>/<name> or curriculum=<name>; `--help` lists them.")
     check_machine(config)
     assembly = Assembly(config)
+    check_bases(config)
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
         raise RecipeError(f"seed is {config.seed!r}, expected a whole number from 0 to {2**32 - 1}. Next: set seed=<number>.")
     started = time.time()
@@ -191,14 +192,10 @@ def load_bases(config: DictConfig, assembly: Assembly) -> dict[str, str]:
     Raises:
         RecipeError: a base is required and not given, is unfinished, or does not fit (with the command that makes it).
     """
+    check_bases(config)
     parents = {}
     for part in config.base:
-        command = f"Next: {config.base_command[part]}" if part in config.base_command else ""
-        if OmegaConf.is_missing(config.base, part):
-            raise RecipeError(
-                f"{config.name} starts from a trained {part}, and base.{part} is not set. {command}, then give its run "
-                f"folder as base.{part}=<folder>; base.{part}=random asks for untrained weights by name."
-            )
+        command = _base_command(config, part)
         where = config.base[part]
         if where is None or where == "random":
             continue
@@ -210,12 +207,30 @@ def load_bases(config: DictConfig, assembly: Assembly) -> dict[str, str]:
                     f"base.{part}={where} is of a run that has not finished (step {manifest.step}), expected a finished one. "
                     f"{command or 'Next: go on with that run (checkpoint=last).'}"
                 )
-            load_weights(assembly.build(part), checkpoint)
+            load_weights(assembly.build(part), checkpoint, part=part)
         except CheckpointError as error:
             raise RecipeError(f"base.{part}={where}: {error} {command}") from error
         parents[part] = manifest.identity
         log.info("base.%s: %s (step %s, %s)", part, checkpoint, manifest.step, manifest.identity[:12])
     return parents
+
+
+def check_bases(config: DictConfig) -> None:
+    """Refuse a recipe whose bases are not all given, before a node that refers to one is resolved.
+
+    Raises:
+        RecipeError: with the command that makes the base.
+    """
+    for part in config.base:
+        if OmegaConf.is_missing(config.base, part):
+            raise RecipeError(
+                f"{config.name} starts from a trained {part}, and base.{part} is not set. {_base_command(config, part)}, then give "
+                f"its run folder as base.{part}=<folder>; base.{part}=random asks for untrained weights by name."
+            )
+
+
+def _base_command(config: DictConfig, part: str) -> str:
+    return f"Next: {config.base_command[part]}" if part in config.base_command else ""
 
 
 def adopt_run(config: DictConfig) -> None:

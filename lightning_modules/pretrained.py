@@ -4,7 +4,7 @@
                                        the recipe is in the manifest (lightning_modules/recipes.py)
     backbone/config.json               architecture of the language model, without weights
     text_tokenizer/                    its files, with the chat template where it is one of transformers
-    vision_tokenizer/                  a checkpoint of its own
+    vision_tokenizer/                  a checkpoint of its own; a plain language model has none
 
 Safetensors and JSON, besides the chat template. It knows no system.
 """
@@ -18,13 +18,16 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from lightning_modules.instantiate import Assembly
-from lightning_modules.launch import adopt_run, last_checkpoint, load_bases
+from lightning_modules.launch import adopt_run, last_checkpoint, load_bases, read_config
 from lightning_modules.recipes import RECIPE, check_recipe, make_recipe, read_recipe
 from plait.adapters.hub import fetch
 from plait.atomic import replace_folder
 from plait.backbones.text import PretrainedTokenizer
 from plait.checkpoints import load_weights, read_manifest, save_checkpoint
 from plait.errors import RecipeError
+
+SAVED = "saved"
+"""where a run that others start from keeps its model as such a folder"""
 
 
 def from_pretrained(source: str | Path, revision: str | None = None) -> nn.Module:
@@ -42,7 +45,8 @@ def from_pretrained(source: str | Path, revision: str | None = None) -> nn.Modul
     assembly = Assembly(read_recipe(folder))
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are overwritten: nobody's random numbers move
         model = assembly.build("model")
-        load_weights(assembly.build("vision_tokenizer"), folder / "vision_tokenizer")
+        if model.vision_tokenizer is not None:
+            load_weights(model.vision_tokenizer, folder / "vision_tokenizer")
     load_weights(model, folder)
     return model.eval()
 
@@ -72,6 +76,15 @@ def save_pretrained(run: str | Path, target: str | Path, model: nn.Module | None
     return write_folder(target, model, config, parents=parents, step=checkpoint.step)
 
 
+def save_at_the_end(model: nn.Module, *, folder: str, step: int) -> Path:
+    """Write the model of a run that is about to finish into its subfolder `saved` (`callbacks/saved_model.py`).
+
+    Args:
+        folder: of the run.
+    """
+    return write_folder(Path(folder) / SAVED, model, read_config(folder), step=step)
+
+
 def write_folder(
     target: str | Path, model: nn.Module, config: DictConfig, weights: Mapping[str, Tensor] | None = None, **facts: Any
 ) -> Path:
@@ -98,7 +111,8 @@ def write_folder(
         save_checkpoint(beside, weights, model=name, config={RECIPE: recipe}, **facts)
         model.backbone.save_config(beside / "backbone")
         save_text_tokenizer(model, beside / "text_tokenizer")
-        save_checkpoint(beside / "vision_tokenizer", vision)
+        if vision is not None:
+            save_checkpoint(beside / "vision_tokenizer", vision)
     return Path(target)
 
 

@@ -59,13 +59,13 @@ def read_recipe(folder: str | Path) -> DictConfig:
     """
     manifest = read_manifest(folder)
     recipe = manifest.config.get(RECIPE)
-    if not isinstance(recipe, dict) or not {"model", "text_tokenizer", "vision_tokenizer"} <= recipe.keys():
+    if not isinstance(recipe, dict) or not {"model", "text_tokenizer"} <= recipe.keys():
         raise CheckpointError(
             f"{folder} is a checkpoint of {manifest.model or 'a model'} and no saved model: it has no recipe. Expected a folder "
             "written by save_pretrained. Next: plait-export run=<its run folder> target=<folder>."
         )
     check_recipe(recipe, str(folder))
-    base = {"vision_tokenizer": str(Path(folder) / "vision_tokenizer"), "model": str(folder)}
+    base = {name: str(Path(folder) / name) for name in ("vision_tokenizer",) if name in recipe} | {"model": str(folder)}
     return OmegaConf.create({**recipe, "folder": str(folder), "base": base})
 
 
@@ -98,11 +98,11 @@ def make_recipe(config: DictConfig, files: Mapping[str, tuple[Any, str]]) -> dic
             )
         nodes[name] = {"_target_": f"{kind.__module__}.{kind.__qualname__}.{reader}", "folder": f"${{folder}}/{name}"}
     names = collect_nodes(nodes, ["model"]) - {"folder"}
-    missing = sorted({"model", "vision_tokenizer", *files} - names)
+    missing = sorted({"model", *files} - names)
     if missing:
         raise RecipeError(
             f"The model of this recipe does not refer to the node {missing[0]!r}, so it could not be replaced by a file. Expected the "
-            f"nodes model, vision_tokenizer, {', '.join(files)}."
+            f"nodes model, {', '.join(files)}."
         )
     return {name: nodes[name] for name in sorted(names)}
 

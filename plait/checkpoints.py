@@ -171,7 +171,9 @@ def read_checkpoint(folder: Path | str, *, with_state: bool = False, verify: boo
     return Checkpoint(manifest, weights, state)
 
 
-def load_weights(module: nn.Module, folder: Path | str, *, is_strict: bool = True, verify: bool = True) -> Manifest:
+def load_weights(
+    module: nn.Module, folder: Path | str, *, is_strict: bool = True, verify: bool = True, part: str | None = None
+) -> Manifest:
     """Read the weights of a checkpoint into a module.
 
     Args:
@@ -179,12 +181,14 @@ def load_weights(module: nn.Module, folder: Path | str, *, is_strict: bool = Tru
         folder: the checkpoint.
         is_strict: names must agree. If false, what is missing or unexpected is left alone; shapes must still agree.
         verify: compare hashes.
+        part: name that the module has as a part of other models: of a checkpoint of such a model its weights are taken.
 
     Raises:
         CheckpointError: names, shapes or values of tied tensors differ (all are counted, the first are named).
     """
     checkpoint = read_checkpoint(folder, verify=verify)
-    assign_weights(module, checkpoint.weights, str(folder), is_strict=is_strict)
+    inside = {name.removeprefix(f"{part}."): value for name, value in checkpoint.weights.items() if name.startswith(f"{part}.")}
+    assign_weights(module, inside or checkpoint.weights, str(folder), is_strict=is_strict)
     return checkpoint.manifest
 
 

@@ -224,6 +224,9 @@ class UnifiedModel(Protocol):
 
     def loss(self, batch: Any) -> LossTerms: ...
 
+    def score(self, documents: Sequence[Document]) -> Float[Tensor, "n"]:
+        """Summed cross entropy in nats of what carries loss in each document."""
+
     def generate(
         self, documents: Sequence[Document], policies: Mapping[str, Policy], seeds: Sequence[int], **budget: int
     ) -> list[Document]:

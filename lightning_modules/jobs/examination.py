@@ -9,16 +9,18 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from lightning_modules.jobs.comparison import write_table
 from plait.atomic import write_json
+from plait.errors import RecipeError
 from plait.evaluation.bench import Bench, Codes
 from plait.evaluation.cost import measure, summarise_cost
 from plait.evaluation.figures import MAIN, Record
-from plait.evaluation.protocol import DEFAULT_PLAN, Evaluation, evaluate
+from plait.evaluation.glosses import keep_shares
+from plait.evaluation.protocol import DEFAULT_PLAN, TEXT_PLAN, Evaluation, evaluate
 from plait.evaluation.reconstruction import calibrate_oracle
 from plait.evaluation.table import tabulate_run
 from plait.evaluation.tuning import choose_image_policy
@@ -39,7 +41,8 @@ def examine(
     text_policy: Policy,
     prose_policy: Policy,
     image_policies: Mapping[str, Policy],
-    plan: Mapping[str, Sequence[str]] = DEFAULT_PLAN,
+    plan: Mapping[str, Sequence[str]] = DEFAULT_PLAN | TEXT_PLAN,
+    text_base: str | None = None,
     n: int = 300,
     tuning_n: int = 96,
     batch_size: int = 256,
@@ -54,6 +57,7 @@ def examine(
     Args:
         text_policy: of captions and answers; `prose_policy` of stories.
         image_policies: candidates; the one that draws most val scenes rightly is used for every figure.
+        text_base: folder of the evaluation of the language model that this one started from: what is left of its text ability is said.
         n: prompts per figure; `tuning_n` for each candidate.
         costs: what training recorded (tokens, seconds), reported beside the figures.
         sheet_cells: pictures on a contact sheet.
@@ -67,15 +71,19 @@ def examine(
     policies = {"text": text_policy, "prose": prose_policy}
     bench = Bench(model, world, Oracle(world), codes, policies | {"image": text_policy}, n=n, batch_size=batch_size, seed=seed)
     with measure() as reading:
-        calibration = calibrate_oracle(bench)
-        choice = choose_image_policy(bench, image_policies, tuning_n)
-        log.info("image policy %r of %s (share of right val pictures)", choice.name, choice.shares)
+        chosen, choices = "none", {}
+        if model.vision_tokenizer is not None:
+            choices["calibration"] = asdict(calibrate_oracle(bench))
+            choice = choose_image_policy(bench, image_policies, tuning_n)
+            log.info("image policy %r of %s (share of right val pictures)", choice.name, choice.shares)
+            chosen, policies["image"] = choice.name, choice.policy
+            choices["tuning"] = {"chosen": choice.name, "val_shares": choice.shares}
         found = evaluate(
             model,
             world,
             bench.oracle,
             codes,
-            policies | {"image": choice.policy},
+            policies,
             n=n,
             plan=plan,
             batch_size=batch_size,
@@ -85,11 +93,14 @@ def examine(
         )
     cost = summarise_cost(model.parts, model.builder.layout.num_codes + 2).to_dict() | dict(costs or {})
     cost |= {"evaluation_duration_s": reading.duration_s, "evaluation_peak_memory_bytes": reading.peak_memory_bytes}
-    facts = found.facts | {"calibration": asdict(calibration), "tuning": {"chosen": choice.name, "val_shares": choice.shares}}
-    write_json(place / "evaluation.json", {"results": found.results, "facts": facts, "cost": cost})
-    summary = flatten(found, cost, choice.name)
+    items = list_items(found)
+    if text_base is not None:
+        shares = keep_shares(items, _read_items(text_base))
+        found = replace(found, results=found.results | {key: figure.to_dict() for key, figure in shares.items()})
+    write_json(place / "evaluation.json", {"results": found.results, "facts": found.facts | choices, "cost": cost})
+    summary = flatten(found, cost, chosen)
     write_json(place / "summary.json", summary)
-    write_json(place / "items.json", list_items(found))
+    write_json(place / "items.json", items)
     write_sheets(found, place, sheet_cells)
     write_table(tabulate_run(name, found.results, found.facts), place, loggers)
     return summary
@@ -105,13 +116,23 @@ def list_items(found: Evaluation) -> dict[str, list[dict[str, Any]]]:
     return items
 
 
+def _read_items(folder: str) -> dict[str, list[dict[str, Any]]]:
+    path = Path(folder) / "items.json"
+    if not path.is_file():
+        raise RecipeError(
+            f"text_base={folder} holds no items.json: expected the folder of a finished plait-evaluate. Make one."
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def flatten(found: Evaluation, cost: Mapping[str, float], policy: str) -> dict[str, Any]:
-    """Figure name -> value, with the interval, n and baselines under dotted names; JSON-ready."""
+    """Figure name -> value, with the interval, n and baselines under dotted names, and how many prompts were skipped; JSON-ready."""
     summary: dict[str, Any] = {}
     for key, figure in found.results.items():
         summary[key] = figure["value"]
         summary |= {f"{key}.{name}": figure[name] for name in ("low", "high", "n", "gap_closed") if name in figure}
         summary |= {f"{key}.{name}": value for name, value in figure["baselines"].items()}
+    summary |= {f"{key}.skipped": skip["prompts"] for key, skip in found.facts["skipped"].items()}
     summary |= {f"cost/{name}": value for name, value in cost.items()}
     return summary | {"policy/image": policy}
 

@@ -44,7 +44,7 @@ class Mixture:
         weights: name -> share of documents (normalised here); a source of weight 0 is left out.
         template: the system's wording.
         builder: documents -> batches.
-        codes: codes of an image by its id.
+        codes: codes of an image by its id; None where no document has images.
         row_length: tokens per row; longer documents are an error.
         num_batches: length of the epoch.
         documents_per_window, batches_per_window: see above.
@@ -63,7 +63,7 @@ class Mixture:
         weights: Mapping[str, float],
         template: Template,
         builder: SequenceBuilder,
-        codes: CodeLookup,
+        codes: CodeLookup | None,
         row_length: int,
         num_batches: int,
         documents_per_window: int = 256,
@@ -108,7 +108,8 @@ class Mixture:
         choice = random.Random(f"{self.seed}/{counter}")
         source = self.sources[bisect(self._bounds, choice.random() * self._bounds[-1], hi=len(self.sources) - 1)]
         raw = source[choice.randrange(len(source))]
-        return encode_images(self.template.wrap(raw, counter), self.codes)
+        worded = self.template.wrap(raw, counter)
+        return worded if self.codes is None else encode_images(worded, self.codes)
 
     def _compute_window(self, window: int) -> list[list[list[Tokens]]]:
         """Batches of rows of laid-out documents."""

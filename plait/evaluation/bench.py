@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from plait.data.wordnet import WordNet, open_wordnet
 from plait.document import Document, ImageSpan, Span, TextSpan
 from plait.errors import DocumentError, LayoutError, PlaitError, VocabularyError
 from plait.evaluation.agreement import Finding
@@ -74,6 +75,7 @@ class Bench:
         n: prompts per figure, if there are as many different ones.
         batch_size: documents per call of the model.
         seed: everything drawn follows from it.
+        wordnet: opens the texts of `plait.evaluation.glosses`.
     """
 
     model: Any
@@ -84,6 +86,7 @@ class Bench:
     n: int = 300
     batch_size: int = 256
     seed: int = 0
+    wordnet: Callable[[], WordNet] = open_wordnet
 
     def show(self, image_id: str) -> ImageSpan:
         """A picture of the world as a model is given it."""

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from plait.data.emoji_world.scenes import Scene
+from plait.data.wordnet import WordNet, open_wordnet
 from plait.errors import RecipeError
 from plait.evaluation.bench import Bench, Codes, UnaskableError, describe_policies
 from plait.evaluation.blind import BlindAnswers
@@ -20,6 +21,7 @@ from plait.evaluation.decay import judge_decay
 from plait.evaluation.editing import judge_edits
 from plait.evaluation.figures import Figure, Record, skip
 from plait.evaluation.generation import judge_generation
+from plait.evaluation.glosses import judge_glosses
 from plait.evaluation.instructions import judge_instructions
 from plait.evaluation.interleaved import judge_stories, judge_told_stories
 from plait.evaluation.reconstruction import calibrate_oracle, judge_reconstruction, measure_codebooks
@@ -41,12 +43,16 @@ EXAMINATIONS: Mapping[str, Examination] = {
     "interleaved": judge_decay,
     "context": judge_context,
     "instructions": judge_instructions,
+    "glosses": judge_glosses,
 }
+TEXT_EXAMINATIONS = ("glosses",)
+"""examinations that need no pictures: all that a language model without any can take"""
 
 HEADLINES = (
     *EXAMINATIONS,
     *("stories_grammar", "stories_agreement", "interleaved_slope"),
     *("context_0", "context_2", "context_4", "context_gain", "instructions_english"),
+    *("bits_per_byte", "bits_per_byte_kept", "gloss_choice", "gloss_choice_kept"),
 )
 """figures that are columns of the common table, wherever a split has them"""
 
@@ -58,6 +64,8 @@ DEFAULT_PLAN: Mapping[str, Sequence[str]] = {
     "test_combo": ("one_object", *_EVERYWHERE, "captions_one_object"),
 }
 """split -> examinations; what costs most (stories, sequences) once, on the split that the claims are about"""
+TEXT_PLAN: Mapping[str, Sequence[str]] = {"held_out": TEXT_EXAMINATIONS}
+"""the same for the texts of WordNet, whose splits are its own"""
 
 NUM_TRAINING_SCENES = 2000
 
@@ -94,6 +102,7 @@ def evaluate(
     plan: Mapping[str, Sequence[str]] = DEFAULT_PLAN,
     batch_size: int = 256,
     seed: int = 0,
+    wordnet: Callable[[], WordNet] = open_wordnet,
     is_calibrated: bool = False,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
@@ -105,7 +114,8 @@ def evaluate(
         codes: image id -> code grids of the model's tokenizer.
         policies: "text", "image" and, for stories, "prose" (see `Bench`).
         n: prompts per figure.
-        plan: split -> names of examinations.
+        plan: split -> names of examinations. A model without pictures takes `TEXT_EXAMINATIONS` alone, the rest is counted as skipped.
+        wordnet: opens WordNet, for those that ask for it.
         is_calibrated: the oracle was calibrated on this tokenizer already.
         on_progress: called with one line of text after each examination.
 
@@ -115,13 +125,15 @@ def evaluate(
     unknown = sorted({name for names in plan.values() for name in names} - set(EXAMINATIONS))
     if unknown:
         raise RecipeError(f"The evaluation plan names {unknown}: expected examinations of {sorted(EXAMINATIONS)}.")
-    bench = Bench(model, world, oracle, codes, policies, n=n, batch_size=batch_size, seed=seed)
+    bench = Bench(model, world, oracle, codes, policies, n=n, batch_size=batch_size, seed=seed, wordnet=wordnet)
+    has_pictures = model.vision_tokenizer is not None
     blind = BlindAnswers(list_training_scenes(world))
     facts: dict[str, Any] = {"policies": describe_policies(policies), "n": n, "seed": seed, "durations_s": {}}
     facts |= {"headlines": [], "skipped": {}}
-    if not is_calibrated:
+    if has_pictures and not is_calibrated:
         facts["oracle"] = asdict(calibrate_oracle(bench))
-    facts["codebook"] = describe_codebook(bench)
+    if has_pictures:
+        facts["codebook"] = describe_codebook(bench)
     facts["protocol"] = describe_protocol(bench)
     results: dict[str, dict[str, Any]] = {}
     records: list[Record] = []
@@ -129,6 +141,8 @@ def evaluate(
         for name in names:
             start = time.perf_counter()
             try:
+                if not has_pictures and name not in TEXT_EXAMINATIONS:
+                    raise UnaskableError("The model neither reads nor draws pictures.", n)
                 figures, judged = EXAMINATIONS[name](bench, blind, split)
             except UnaskableError as error:
                 figures, judged = skip(f"{split}/{name}", error.num_prompts, str(error)), []
@@ -149,7 +163,7 @@ def describe_protocol(bench: Bench) -> dict[str, Any]:
     policies = {f"sampler_{name}": str(policy) for name, policy in sorted(bench.policies.items())}
     return {
         **policies,
-        "guidance": list(bench.policies["image"].guidance_weights),
+        "guidance": list(bench.policies["image"].guidance_weights) if "image" in bench.policies else [],
         "n": bench.n,
         "seed": bench.seed,
         "data": bench.world.fingerprint(),

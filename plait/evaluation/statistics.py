@@ -60,6 +60,31 @@ def bootstrap_mean(
     return Interval(float(np.mean(values)), float(low), float(high), len(values))
 
 
+def bootstrap_ratio(
+    a: Sequence[float] | np.ndarray,
+    b: Sequence[float] | np.ndarray,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Mean of `a` over mean of `b` on the same items, with its percentile bootstrap interval.
+
+    Raises:
+        DocumentError: `a` and `b` are not of one length, the mean of `b` is 0 in a resample, or as for `bootstrap_mean`.
+    """
+    if len(a) != len(b):
+        raise DocumentError(f"A ratio needs the same items twice: found {len(a)} and {len(b)} values.")
+    values = np.stack([np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)], axis=1)
+    means = _resampled_means(values, clusters, resamples, seed)
+    if (means[:, 1] == 0).any():
+        raise DocumentError(
+            f"A ratio to a mean of {values[:, 1].mean():g} has no interval: some resamples of {len(b)} items give 0."
+        )
+    low, high = np.quantile(means[:, 0] / means[:, 1], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values[:, 0].mean() / values[:, 1].mean()), float(low), float(high), len(a))
+
+
 def paired_bootstrap(
     a: Sequence[float] | np.ndarray,
     b: Sequence[float] | np.ndarray,

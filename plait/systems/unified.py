@@ -34,6 +34,7 @@ class UnifiedModel(nn.Module):
         image_positions: places in an image (b s) -> vectors added to its embeddings; None adds nothing.
         has_max_z: whether the loss has the term of plait.objectives.max_z.
         vision_tokenizer: codes <-> pixels. Frozen, held beside the model and not in its state: a checkpoint names it, it does not hold it.
+            None for a model of text alone.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class UnifiedModel(nn.Module):
         head: nn.Module,
         builder: SequenceBuilder,
         template: Template,
-        vision_tokenizer: nn.Module | VisionTokenizer,
+        vision_tokenizer: nn.Module | VisionTokenizer | None,
         image_positions: nn.Module | None = None,
         has_max_z: bool = False,
     ) -> None:
@@ -61,7 +62,7 @@ class UnifiedModel(nn.Module):
         return {name: part for name, part in parts.items() if part is not None}
 
     @property
-    def vision_tokenizer(self) -> VisionTokenizer:
+    def vision_tokenizer(self) -> VisionTokenizer | None:
         """The tokenizer whose codes this model speaks (a list hides it from the module tree)."""
         return self._tokenizer[0]
 
@@ -97,6 +98,20 @@ class UnifiedModel(nn.Module):
             terms.sums |= further.sums
             terms.counts |= further.counts
         return terms
+
+    @torch.inference_mode()
+    def score(self, documents: Sequence[Document]) -> Float[Tensor, "n"]:
+        """Summed cross entropy in nats of the targets of each document: all that carries loss in it, its end too where it ends."""
+        batch = self.builder.build(documents).to(self.device)
+        rows, places = (batch.targets >= 0).nonzero(as_tuple=True)
+        segments, local = self.builder.vocabulary.locate(batch.targets[rows, places])
+        was_training = self.training
+        self.eval()
+        try:
+            lse, target = self.head.score(self.hidden(batch)[rows, places], segments, local)
+        finally:
+            self.train(was_training)
+        return torch.zeros(len(documents), device=lse.device).index_add_(0, rows, lse - target)
 
     def compile_generation(self, **options: Any) -> None:
         """Compile what is called once per token (see `CausalLM.compile_decoding` for the options and what they cost)."""

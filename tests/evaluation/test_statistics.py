@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from plait.errors import DocumentError
-from plait.evaluation.statistics import bootstrap_mean, crossed_difference, crossed_mean, paired_bootstrap
+from plait.evaluation.statistics import bootstrap_mean, bootstrap_ratio, crossed_difference, crossed_mean, paired_bootstrap
 
 
 def test_the_interval_of_a_share_is_the_binomial_one():
@@ -112,3 +112,17 @@ def test_a_difference_of_recipes_is_paired_by_item_and_not_by_seed():
     assert noisy.p_value > 0.5
     with pytest.raises(DocumentError, match="found 300 and 299"):
         crossed_difference(a, b[:, :299])
+
+
+def test_a_ratio_of_means_has_the_interval_of_the_pair():
+    generator = np.random.default_rng(4)
+    b = 1 + generator.random(300)
+    a = 0.8 * b + 0.01 * generator.standard_normal(300)
+    ratio = bootstrap_ratio(a, b)
+    assert ratio.value == pytest.approx(a.mean() / b.mean())
+    assert ratio.low < ratio.value < ratio.high
+    assert ratio.high - ratio.low < 0.005  # pairing: the means alone vary by a percent
+    with pytest.raises(DocumentError, match="found 2 and 1 values"):
+        bootstrap_ratio([1.0, 2.0], [1.0])
+    with pytest.raises(DocumentError, match="some resamples of 2 items give 0"):
+        bootstrap_ratio([1.0, 1.0], [0.0, 1.0])

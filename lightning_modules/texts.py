@@ -1,0 +1,65 @@
+"""Small joints for texts: they bring WordNet, a world and a template together for a tokenizer and a mixture.
+
+Anything that decides or computes belongs in the library.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from plait.backbones.subwords import train_subwords
+from plait.backbones.text import PretrainedTokenizer
+from plait.data.wordnet.sources import Glosses
+from plait.data.wordnet.synsets import WordNet, iterate_texts
+from plait.document import Document, TextSpan
+
+
+def train_subword_tokenizer(
+    *, world: Any, template: Any, wordnet: WordNet, size: int, specials: Sequence[str] = (), has_glyphs: bool = True
+) -> PretrainedTokenizer:
+    """A subword tokenizer trained on the training texts of WordNet, on a world and on the wording of a system.
+
+    Args:
+        size: number of ids.
+        specials: strings that are one id although no text has them yet (turns of a chat, for stages that follow).
+        has_glyphs: whether the names of the real glyphs are among the texts.
+    """
+    texts = chain(iterate_texts(wordnet.select("train")), world.vocabulary_texts(glyphs=has_glyphs), template.texts())
+    return train_subwords(texts, size, specials)
+
+
+def open_text_sources(
+    *,
+    wordnet: WordNet,
+    world: Any,
+    split: str = "train",
+    captions: Sequence[str] = ("two_objects",),
+    texts: Sequence[str] = ("text",),
+) -> Mapping[str, Sequence[Document]]:
+    """task -> its documents of one split: the glosses of WordNet, the captions of a world without their pictures, and its texts.
+
+    Args:
+        captions: tasks of the world that are pairs of caption and picture.
+        texts: tasks of the world that are text.
+    """
+    sources: dict[str, Sequence[Document]] = {"glosses": Glosses(wordnet, split)}
+    sources |= {task: Captions(world.source(task, split)) for task in captions}
+    return sources | {task: world.source(task, split) for task in texts}
+
+
+class Captions(Sequence[Document]):
+    """The texts of pairs, to be learned as text.
+
+    Args:
+        pairs: documents of a caption and a picture.
+    """
+
+    def __init__(self, pairs: Sequence[Document]) -> None:
+        self.pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Document:
+        pair = self.pairs[index]
+        return Document((TextSpan(pair.text, loss=True),), id=f"{pair.id}/caption", meta=pair.meta)
