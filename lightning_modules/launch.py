@@ -203,7 +203,7 @@ def load_bases(config: DictConfig, assembly: Assembly) -> dict[str, str]:
                     f"base.{part}={where} is of a run that has not finished (step {manifest.step}), expected a finished one. "
                     f"{command or 'Next: go on with that run (checkpoint=last).'}"
                 )
-            load_weights(assembly.build(part), checkpoint)
+            load_weights(assembly.build(part), checkpoint, part=part)
         except CheckpointError as error:
             raise RecipeError(f"base.{part}={where}: {error} {command}") from error
         parents[part] = manifest.identity

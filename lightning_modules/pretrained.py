@@ -25,6 +25,7 @@ from plait.atomic import replace_folder
 from plait.backbones.text import PretrainedTokenizer
 from plait.checkpoints import load_weights, read_manifest, save_checkpoint
 from plait.errors import RecipeError
+from plait.evaluation.features import FeatureSpace
 
 
 def from_pretrained(source: str | Path, revision: str | None = None) -> nn.Module:
@@ -109,6 +110,21 @@ def save_text_tokenizer(model: nn.Module, folder: Path) -> None:
         text.save(folder, template.chat_template())
     else:
         text.save(folder)
+
+
+def open_features(run: str | Path) -> FeatureSpace:
+    """The encoder of a finished run of experiment=base/vision, for figures on features; named by the sha256 of its weights.
+
+    Raises:
+        RecipeError: there is no finished run with a vision encoder.
+    """
+    config = OmegaConf.create({"run": str(run)})
+    adopt_run(config)
+    if "vision" not in config:
+        raise RecipeError(f"features.run={run} has no vision encoder. Expected a run of experiment=base/vision.")
+    encoder = Assembly(config).build("vision")
+    manifest = load_weights(encoder, last_checkpoint(run), part="vision")
+    return FeatureSpace(f"vision base {manifest.identity[:12]}", encoder.eval())
 
 
 def load_text_tokenizer(folder: str | Path) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 from plait.atomic import write_json
 from plait.evaluation.bench import Bench, Codes
 from plait.evaluation.cost import measure, summarise_cost
+from plait.evaluation.features import FeatureSpace
 from plait.evaluation.figures import MAIN, Record
 from plait.evaluation.protocol import DEFAULT_PLAN, Evaluation, evaluate
 from plait.evaluation.reconstruction import calibrate_oracle
@@ -42,6 +43,7 @@ def examine(
     batch_size: int = 256,
     seed: int = 0,
     costs: Mapping[str, float] | None = None,
+    features: FeatureSpace | None = None,
     sheet_cells: int = 48,
 ) -> dict[str, float]:
     """Examine a model on a world.
@@ -51,6 +53,7 @@ def examine(
         image_policies: candidates; the one that draws most val scenes rightly is used for every figure.
         n: prompts per figure; `tuning_n` for each candidate.
         costs: what training recorded (tokens, seconds), reported beside the figures.
+        features: the encoder of the distribution figures; None leaves them out.
         sheet_cells: pictures on a contact sheet.
 
     Returns:
@@ -74,6 +77,7 @@ def examine(
             batch_size=batch_size,
             seed=seed,
             is_calibrated=True,
+            features=features,
             on_progress=log.info,
         )
     cost = summarise_cost(model.parts, model.builder.layout.num_codes + 2).to_dict() | dict(costs or {})

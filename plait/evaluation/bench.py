@@ -15,6 +15,7 @@ from PIL import Image
 from plait.document import Document, ImageSpan, Span, TextSpan
 from plait.errors import DocumentError
 from plait.evaluation.agreement import Finding
+from plait.evaluation.features import FeatureSpace
 from plait.images import to_pictures
 from plait.protocols import Policy
 
@@ -62,6 +63,7 @@ class Bench:
         n: prompts per figure, if there are as many different ones.
         batch_size: documents per call of the model.
         seed: everything drawn follows from it.
+        features: the encoder on which drawn and real pictures are compared as sets; None leaves these figures out.
     """
 
     model: Any
@@ -72,6 +74,7 @@ class Bench:
     n: int = 300
     batch_size: int = 256
     seed: int = 0
+    features: FeatureSpace | None = None
 
     def show(self, image_id: str) -> ImageSpan:
         """A picture of the world as a model is given it."""

@@ -16,6 +16,7 @@ from plait.errors import RecipeError
 from plait.evaluation.bench import Bench, Codes, describe_policies
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.editing import judge_edits
+from plait.evaluation.features import FeatureSpace
 from plait.evaluation.figures import Figure, Record
 from plait.evaluation.generation import judge_generation
 from plait.evaluation.interleaved import judge_stories, judge_told_stories
@@ -79,6 +80,7 @@ def evaluate(
     batch_size: int = 256,
     seed: int = 0,
     is_calibrated: bool = False,
+    features: FeatureSpace | None = None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
     """Examine a model on the splits of the world.
@@ -91,6 +93,7 @@ def evaluate(
         n: prompts per figure.
         plan: split -> names of examinations.
         is_calibrated: the oracle was calibrated on this tokenizer already.
+        features: see `Bench`.
         on_progress: called with one line of text after each examination.
 
     Raises:
@@ -99,7 +102,7 @@ def evaluate(
     unknown = sorted({name for names in plan.values() for name in names} - set(EXAMINATIONS))
     if unknown:
         raise RecipeError(f"The evaluation plan names {unknown}: expected examinations of {sorted(EXAMINATIONS)}.")
-    bench = Bench(model, world, oracle, codes, policies, n=n, batch_size=batch_size, seed=seed)
+    bench = Bench(model, world, oracle, codes, policies, n=n, batch_size=batch_size, seed=seed, features=features)
     blind = BlindAnswers(list_training_scenes(world))
     facts: dict[str, Any] = {"policies": describe_policies(policies), "n": n, "seed": seed, "durations_s": {}}
     if not is_calibrated:
