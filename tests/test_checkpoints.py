@@ -164,6 +164,18 @@ def test_strict_by_default(tmp_path: Path) -> None:
         load_weights(nn.Sequential(nn.Linear(2, 3, bias=False)), tmp_path / "a", is_strict=False)
 
 
+def test_a_part_is_taken_out_of_the_model_that_it_was_trained_in(tmp_path: Path) -> None:
+    whole = nn.ModuleDict({"vision": nn.Linear(3, 4), "head": nn.Linear(4, 2)})
+    save_checkpoint(tmp_path / "whole", whole)
+    save_checkpoint(tmp_path / "alone", whole["vision"])
+    for folder in ("whole", "alone"):
+        part = nn.Linear(3, 4)
+        load_weights(part, tmp_path / folder, part="vision")
+        assert torch.equal(part.weight, whole["vision"].weight), folder
+    with pytest.raises(CheckpointError, match=r"2 of 2 tensors are missing .* 4 are unexpected"):
+        load_weights(nn.Linear(3, 4), tmp_path / "whole", part="pixels")
+
+
 def test_torn_ties(tmp_path: Path) -> None:
     """Weights of an untied model do not slip into a tied one, where the last name would win."""
     model = Tied()

@@ -26,7 +26,7 @@ from plait.images import to_tensor
 NUM_GROUPS = 20
 """of pictures that the jackknife leaves out in turn"""
 
-Features = Float[Tensor, "n d"]
+Features = Float[Tensor, "_ d"]
 Distance = Callable[[Features, Features], float]
 
 

@@ -53,7 +53,7 @@ class TransformersVision(nn.Module):
         """A randomly initialised encoder.
 
         Args:
-            architecture: a model type of transformers ("siglip_vision_model", "vit", "dinov2", ...).
+            architecture: a model type of transformers ("resnet", "siglip_vision_model", "dinov2", ...).
             image_size: (height, width), both alike.
             sizes: settings of its config class (hidden_size, patch_size, num_hidden_layers, ...).
 
@@ -61,6 +61,8 @@ class TransformersVision(nn.Module):
             RecipeError: an unknown architecture, or settings that it refuses.
         """
         try:
+            # transformers tells lists from tuples, a config file does not
+            sizes = {name: list(value) if isinstance(value, tuple) else value for name, value in sizes.items()}
             config = AutoConfig.for_model(architecture, image_size=image_size[0], **sizes)
             model = AutoModel.from_config(config)
         except (ValueError, TypeError, KeyError) as error:
@@ -108,7 +110,11 @@ class TransformersVision(nn.Module):
 @torch.no_grad()
 def _measure(model: PreTrainedModel, image_size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
     """(width, grid) of what a model gives for one picture."""
-    hidden = model(pixel_values=torch.zeros(1, 3, *image_size)).last_hidden_state
+    was_training = model.training
+    hidden = model.eval()(
+        pixel_values=torch.zeros(1, 3, *image_size)
+    ).last_hidden_state  # without a trace in running statistics
+    model.train(was_training)
     if hidden.ndim == 4:
         return hidden.shape[1], (hidden.shape[2], hidden.shape[3])
     patch = getattr(model.config, "patch_size", None)

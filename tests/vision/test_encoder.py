@@ -38,8 +38,11 @@ def test_the_map_holds_the_patches_in_place(architecture: str) -> None:
 
 def test_a_convolutional_model_gives_its_own_map() -> None:
     torch.manual_seed(0)
-    encoder = TransformersVision.from_config("convnext", (64, 64), hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 1, 1]).eval()
-    features = encoder(torch.zeros(2, 3, 64, 64))
+    sizes = {"embedding_size": 8, "hidden_sizes": (8, 8, 16), "depths": (1, 1, 1), "layer_type": "basic"}
+    encoder = TransformersVision.from_config("resnet", (32, 32), **sizes)
+    assert encoder.model.training
+    assert all(float(buffer.abs().sum()) == 0 for name, buffer in encoder.named_buffers() if name.endswith("running_mean"))
+    features = encoder(torch.zeros(2, 3, 32, 32))
     assert (encoder.width, encoder.grid_shape) == (16, (2, 2))
     assert features.patches.shape == (2, 16, 2, 2)
     assert features.pooled.shape == (2, 16)
