@@ -24,7 +24,7 @@ from plait.adapters.hub import fetch
 from plait.atomic import replace_folder
 from plait.backbones.text import PretrainedTokenizer
 from plait.checkpoints import load_weights, read_manifest, save_checkpoint
-from plait.errors import RecipeError
+from plait.errors import CheckpointError, RecipeError
 from plait.evaluation.features import FeatureSpace
 
 
@@ -120,10 +120,11 @@ def open_features(run: str | Path) -> FeatureSpace:
     """
     config = OmegaConf.create({"run": str(run)})
     adopt_run(config)
-    if "vision" not in config:
-        raise RecipeError(f"features.run={run} has no vision encoder. Expected a run of experiment=base/vision.")
     encoder = Assembly(config).build("vision")
-    manifest = load_weights(encoder, last_checkpoint(run), part="vision")
+    try:
+        manifest = load_weights(encoder, last_checkpoint(run), part="vision")
+    except CheckpointError as error:  # every recipe has a node `vision`, few have trained it
+        raise RecipeError(f"features.run={run} has no vision encoder: {error} Expected a run of experiment=base/vision.") from error
     return FeatureSpace(f"vision base {manifest.identity[:12]}", encoder.eval())
 
 
