@@ -124,7 +124,9 @@ def open_features(run: str | Path) -> FeatureSpace:
     try:
         manifest = load_weights(encoder, last_checkpoint(run), part="vision")
     except CheckpointError as error:  # every recipe has a node `vision`, few have trained it
-        raise RecipeError(f"features.run={run} has no vision encoder: {error} Expected a run of experiment=base/vision.") from error
+        raise RecipeError(
+            f"features.run={run} has no vision encoder: {error} Expected a run of experiment=base/vision."
+        ) from error
     return FeatureSpace(f"vision base {manifest.identity[:12]}", encoder.eval())
 
 
