@@ -6,8 +6,8 @@ the place of a KL term with a weight and of the scaling factor that is measured 
 section 3.1 and appendix G, where both are chosen by hand): latents that are stored or denoised have unit scale by construction.
 The mean and spread are running statistics of the training batches, saved as buffers with the weights.
 
-A convolutional autoencoder (diffusers AutoencoderKL) has the same two methods; at the CPU scale it is many times slower per
-picture. Ours besides: the local encoder, and the loss (squared error only: no perceptual and no adversarial term).
+A released convolutional autoencoder (diffusers AutoencoderKL) can stand behind the same two methods. Ours besides: the local
+encoder, and the loss (squared error only: no perceptual and no adversarial term).
 """
 
 from collections.abc import Mapping, Sequence
