@@ -36,14 +36,15 @@ def test_offers_the_seam_of_a_latent_space() -> None:
     assert sorted(owned) == sorted(id(parameter) for parameter in autoencoder.parameters())
 
 
-def test_latents_have_mean_0_and_spread_1_after_training() -> None:
+def test_latents_have_mean_0_and_spread_1_by_the_statistics_of_training() -> None:
     images = pictures(16)
     autoencoder = make()
-    autoencoder.normalizer.momentum = 0.1  # few steps here
-    train(autoencoder, images, 40).eval()
-    latents = autoencoder.encode(images)
-    assert latents.mean((0, 2, 3)).abs().max() < 0.2
-    assert (latents.std((0, 2, 3)) - 1).abs().max() < 0.2
+    autoencoder.normalizer.momentum = 0.2  # few steps here, and the weights stand still
+    for _ in range(60):
+        autoencoder.encode(images)
+    latents = autoencoder.eval().encode(images)
+    assert latents.mean((0, 2, 3)).abs().max() < 0.05
+    assert (latents.std((0, 2, 3)) - 1).abs().max() < 0.05
 
 
 def test_noise_is_of_training_alone() -> None:
