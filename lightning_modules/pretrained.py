@@ -24,7 +24,8 @@ from plait.adapters.hub import fetch
 from plait.atomic import replace_folder
 from plait.backbones.text import PretrainedTokenizer
 from plait.checkpoints import load_weights, read_manifest, save_checkpoint
-from plait.errors import RecipeError
+from plait.errors import CheckpointError, RecipeError
+from plait.evaluation.features import FeatureSpace
 
 SAVED = "saved"
 """where a run that others start from keeps its model as such a folder"""
@@ -123,6 +124,24 @@ def save_text_tokenizer(model: nn.Module, folder: Path) -> None:
         text.save(folder, template.chat_template())
     else:
         text.save(folder)
+
+
+def open_features(run: str | Path) -> FeatureSpace:
+    """The encoder of a finished run of experiment=base/vision, for figures on features; named by the sha256 of its weights.
+
+    Raises:
+        RecipeError: there is no finished run with a vision encoder.
+    """
+    config = OmegaConf.create({"run": str(run)})
+    adopt_run(config)
+    encoder = Assembly(config).build("vision")
+    try:
+        manifest = load_weights(encoder, last_checkpoint(run), part="vision")
+    except CheckpointError as error:  # every recipe has a node `vision`, few have trained it
+        raise RecipeError(
+            f"features.run={run} has no vision encoder: {error} Expected a run of experiment=base/vision."
+        ) from error
+    return FeatureSpace(f"vision base {manifest.identity[:12]}", encoder.eval())
 
 
 def load_text_tokenizer(folder: str | Path) -> Any:

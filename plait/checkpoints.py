@@ -172,23 +172,24 @@ def read_checkpoint(folder: Path | str, *, with_state: bool = False, verify: boo
 
 
 def load_weights(
-    module: nn.Module, folder: Path | str, *, is_strict: bool = True, verify: bool = True, part: str | None = None
+    module: nn.Module, folder: Path | str, *, part: str = "", is_strict: bool = True, verify: bool = True
 ) -> Manifest:
     """Read the weights of a checkpoint into a module.
 
     Args:
         module: is changed in place, and not at all if an error is raised.
         folder: the checkpoint.
+        part: name of the module inside the model that was saved; its weights are taken from there. A model that has no such part is
+            taken as a whole: it is the part.
         is_strict: names must agree. If false, what is missing or unexpected is left alone; shapes must still agree.
         verify: compare hashes.
-        part: name that the module has as a part of other models: of a checkpoint of such a model its weights are taken.
 
     Raises:
         CheckpointError: names, shapes or values of tied tensors differ (all are counted, the first are named).
     """
     checkpoint = read_checkpoint(folder, verify=verify)
-    inside = {name.removeprefix(f"{part}."): value for name, value in checkpoint.weights.items() if name.startswith(f"{part}.")}
-    assign_weights(module, inside or checkpoint.weights, str(folder), is_strict=is_strict)
+    own = {name.removeprefix(f"{part}."): value for name, value in checkpoint.weights.items() if name.startswith(f"{part}.")}
+    assign_weights(module, own or checkpoint.weights, str(folder), is_strict=is_strict)
     return checkpoint.manifest
 
 

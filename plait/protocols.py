@@ -95,6 +95,49 @@ class ImageDecoder(Protocol):
         """Images in [-1, 1]."""
 
 
+@dataclass(frozen=True)
+class VisionFeatures:
+    """What a vision encoder sees.
+
+    Args:
+        pooled: (b d) one embedding per picture.
+        patches: (b d gh gw) one per patch, in place.
+    """
+
+    pooled: Float[Tensor, "b d"]
+    patches: Float[Tensor, "b d gh gw"]
+
+
+@runtime_checkable
+class VisionEncoder(Protocol):
+    """Images -> features. It resizes and normalises by itself."""
+
+    image_size: tuple[int, int]
+    """(height, width) to which pictures are resized"""
+    resize_filter: str
+    """how, for the figures that depend on it"""
+    width: int
+    grid_shape: tuple[int, int]
+
+    def __call__(self, images: Images) -> VisionFeatures:
+        """Features of images in [-1, 1]."""
+
+
+@runtime_checkable
+class LatentSpace(Protocol):
+    """Images <-> continuous latents of mean 0 and spread 1 per channel: what a diffusion decoder denoises."""
+
+    latent_shape: tuple[int, int, int]
+    """(channels, height, width) at `image_size`"""
+    image_size: tuple[int, int]
+
+    def encode(self, images: Images) -> Float[Tensor, "b d gh gw"]:
+        """Images in [-1, 1] -> latents."""
+
+    def decode(self, latents: Float[Tensor, "b d gh gw"]) -> Images:
+        """Latents -> images, clamped to [-1, 1]."""
+
+
 @runtime_checkable
 class Rows(Protocol):
     """The rows of one vocabulary segment: how its tokens enter the backbone and how they are scored under the one softmax."""
@@ -239,6 +282,7 @@ __all__ = [
     "Cache",
     "Ids",
     "ImageDecoder",
+    "LatentSpace",
     "Layout",
     "LossTerms",
     "Noise",
@@ -248,5 +292,7 @@ __all__ = [
     "Template",
     "TextTokenizer",
     "UnifiedModel",
+    "VisionEncoder",
+    "VisionFeatures",
     "VisionTokenizer",
 ]

@@ -164,16 +164,16 @@ def test_strict_by_default(tmp_path: Path) -> None:
         load_weights(nn.Sequential(nn.Linear(2, 3, bias=False)), tmp_path / "a", is_strict=False)
 
 
-def test_a_part_is_taken_from_a_model_that_has_it(tmp_path: Path) -> None:
-    whole = nn.ModuleDict({"backbone": nn.Linear(3, 3), "head": nn.Linear(3, 2)})
+def test_a_part_is_taken_out_of_the_model_that_it_was_trained_in(tmp_path: Path) -> None:
+    whole = nn.ModuleDict({"vision": nn.Linear(3, 4), "head": nn.Linear(4, 2)})
     save_checkpoint(tmp_path / "whole", whole)
-    save_checkpoint(tmp_path / "alone", whole["backbone"])
-    for name in ("whole", "alone"):
-        part = nn.Linear(3, 3)
-        load_weights(part, tmp_path / name, part="backbone")
-        assert torch.equal(part.weight, whole["backbone"].weight), name
-    with pytest.raises(CheckpointError, match=r"does not fit Linear: .*tensors are missing"):
-        load_weights(nn.Linear(3, 3), tmp_path / "whole", part="image_positions")
+    save_checkpoint(tmp_path / "alone", whole["vision"])
+    for folder in ("whole", "alone"):
+        part = nn.Linear(3, 4)
+        load_weights(part, tmp_path / folder, part="vision")
+        assert torch.equal(part.weight, whole["vision"].weight), folder
+    with pytest.raises(CheckpointError, match=r"2 of 2 tensors are missing .* 4 are unexpected"):
+        load_weights(nn.Linear(3, 4), tmp_path / "whole", part="pixels")
 
 
 def test_torn_ties(tmp_path: Path) -> None:

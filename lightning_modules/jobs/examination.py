@@ -18,6 +18,7 @@ from plait.atomic import write_json
 from plait.errors import RecipeError
 from plait.evaluation.bench import Bench, Codes
 from plait.evaluation.cost import measure, summarise_cost
+from plait.evaluation.features import FeatureSpace
 from plait.evaluation.figures import MAIN, Record
 from plait.evaluation.glosses import keep_shares
 from plait.evaluation.protocol import DEFAULT_PLAN, TEXT_PLAN, Evaluation, evaluate
@@ -48,6 +49,7 @@ def examine(
     batch_size: int = 256,
     seed: int = 0,
     costs: Mapping[str, float] | None = None,
+    features: FeatureSpace | None = None,
     sheet_cells: int = 48,
     name: str = "run",
     loggers: Mapping[str, Any] | None = None,
@@ -60,6 +62,7 @@ def examine(
         text_base: folder of the evaluation of the language model that this one started from: what is left of its text ability is said.
         n: prompts per figure; `tuning_n` for each candidate.
         costs: what training recorded (tokens, seconds), reported beside the figures.
+        features: the encoder of the distribution figures; None leaves them out.
         sheet_cells: pictures on a contact sheet.
         name: of the row in the table.
         loggers: those that can are handed the table.
@@ -89,6 +92,7 @@ def examine(
             batch_size=batch_size,
             seed=seed,
             is_calibrated=True,
+            features=features,
             on_progress=log.info,
         )
     cost = summarise_cost(model.parts, model.builder.layout.num_codes + 2).to_dict() | dict(costs or {})

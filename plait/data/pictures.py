@@ -1,4 +1,4 @@
-"""Batches of pictures for training a vision tokenizer, by number: batch k is a pure function of (seed, k).
+"""Batches of pictures for training a vision tokenizer or encoder, by number: batch k is a pure function of (seed, k).
 
 Pictures come from named pools (scenes, glyphs) in fixed shares, with replacement. It knows pictures by id only; who draws them
 and which of them a split allows is the world's affair.
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from plait.errors import RecipeError
 
@@ -30,6 +31,8 @@ class PictureBatches:
         seed: of everything that is drawn.
         accumulate: micro-batches per optimiser step, over which `counts` run.
         rank, num_ranks: this process takes every `num_ranks`-th picture of each batch.
+        attributes: image id -> numbers of what can be said of it, handed over with the pictures; None hands over pictures alone.
+        jitter: (images, generator) -> a fresh rendering of them; None shows pictures as they are.
 
     Raises:
         RecipeError: a pool is weighed that is not there or empty, or a batch does not divide among the ranks.
@@ -48,6 +51,8 @@ class PictureBatches:
         accumulate: int = 1,
         rank: int = 0,
         num_ranks: int = 1,
+        attributes: Callable[[str], Sequence[int]] | None = None,
+        jitter: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
     ) -> None:
         self.names = [name for name, weight in weights.items() if weight > 0]
         bad = [name for name in self.names if not len(pools.get(name, ()))]
@@ -69,6 +74,7 @@ class PictureBatches:
         self.pixels, self.batch_size, self.num_batches = pixels, batch_size, num_batches
         self.terms, self.seed = tuple(terms), seed
         self.accumulate, self.rank, self.num_ranks = accumulate, rank, num_ranks
+        self.attributes, self.jitter = attributes, jitter
 
     def __len__(self) -> int:
         return self.num_batches
@@ -83,11 +89,19 @@ class PictureBatches:
         return chosen
 
     def __getitem__(self, batch: int) -> dict[str, Any]:
-        """Images (b 3 h w) in [-1, 1] and the counts of the whole optimiser step."""
+        """Images (b 3 h w) in [-1, 1], `attributes` (b n) with -1 behind the last of a picture, where there are such, and the counts
+        of the whole optimiser step."""
         if not 0 <= batch < self.num_batches:
             raise IndexError(f"batch {batch} of {self.num_batches}")
         first = batch - batch % self.accumulate
         steps = min(self.accumulate, self.num_batches - first)
-        pixels = torch.from_numpy(self.pixels(self.image_ids(batch)))
-        images = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-        return {"images": images, "counts": dict.fromkeys(self.terms, float(self.batch_size * steps))}
+        names = self.image_ids(batch)
+        images = torch.from_numpy(self.pixels(names)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+        if self.jitter is not None:
+            seed = Random(f"{self.seed}/{batch}/{self.rank}/jitter").getrandbits(63)
+            images = self.jitter(images, torch.Generator().manual_seed(seed))
+        found = {"images": images, "counts": dict.fromkeys(self.terms, float(self.batch_size * steps))}
+        if self.attributes is not None:
+            numbers = [torch.tensor(self.attributes(name)) for name in names]
+            found["attributes"] = pad_sequence(numbers, batch_first=True, padding_value=-1)
+        return found

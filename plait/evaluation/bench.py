@@ -16,6 +16,7 @@ from plait.data.wordnet import WordNet, open_wordnet
 from plait.document import Document, ImageSpan, Span, TextSpan
 from plait.errors import DocumentError, LayoutError, PlaitError, VocabularyError
 from plait.evaluation.agreement import Finding
+from plait.evaluation.features import FeatureSpace
 from plait.images import to_pictures
 from plait.protocols import Policy
 
@@ -76,6 +77,7 @@ class Bench:
         batch_size: documents per call of the model.
         seed: everything drawn follows from it.
         wordnet: opens the texts of `plait.evaluation.glosses`.
+        features: the encoder on which drawn and real pictures are compared as sets; None leaves these figures out.
     """
 
     model: Any
@@ -87,6 +89,7 @@ class Bench:
     batch_size: int = 256
     seed: int = 0
     wordnet: Callable[[], WordNet] = open_wordnet
+    features: FeatureSpace | None = None
 
     def show(self, image_id: str) -> ImageSpan:
         """A picture of the world as a model is given it."""

@@ -70,6 +70,8 @@ class Figure:
     policy: str = ""
     skipped: int = 0
     reason: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """what else the number depends on (encoder, gallery)"""
 
     @property
     def gap_closed(self) -> float | None:
@@ -78,22 +80,29 @@ class Figure:
         return None if majority is None or majority >= 1 else (self.value - majority) / (1 - majority)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; `gap_closed` only where there is a gap to close."""
+        """JSON-ready; `facts` and `gap_closed` only where there are any and where there is a gap to close."""
         result = {name: getattr(self, name) for name in ("value", "low", "high", "n", "policy")}
         result["baselines"] = dict(self.baselines)
+        if self.facts:
+            result["facts"] = dict(self.facts)
         if self.gap_closed is not None:
             result["gap_closed"] = self.gap_closed
         return result
 
 
 def summarise(
-    key: str, records: Sequence[Record], blind: Mapping[str, Sequence[Scores]] | None = None, policy: str = ""
+    key: str,
+    records: Sequence[Record],
+    blind: Mapping[str, Sequence[Scores]] | None = None,
+    policy: str = "",
+    facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Figure]:
     """One figure per score of the records: `key` for the main score, `key_<score>` for the others.
 
     Args:
         blind: baseline name -> the scores it reaches on each record, in the order of the records.
         policy: how the samples were drawn, for people.
+        facts: see `Figure`.
 
     Raises:
         DocumentError: no records, or a baseline that was not scored on every record.
@@ -115,7 +124,7 @@ def summarise(
             if score not in DEFECTS and all(score in scored[index] for index in members)
         }
         name = key if score == MAIN else f"{key}_{score}"
-        figures[name] = Figure(interval.value, interval.low, interval.high, interval.n, baselines, policy)
+        figures[name] = Figure(interval.value, interval.low, interval.high, interval.n, baselines, policy, facts=facts or {})
     return figures
 
 

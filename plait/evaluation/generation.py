@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from plait.data.emoji_world.scenes import Scene
 from plait.evaluation.bench import Bench, describe_policies
 from plait.evaluation.blind import BlindAnswers
+from plait.evaluation.distribution import judge_distribution
 from plait.evaluation.figures import Figure, Record, summarise
 from plait.evaluation.scoring import describe_finding, score_scene
 
@@ -21,13 +22,17 @@ def judge_generation(bench: Bench, blind: BlindAnswers, split: str, num_things: 
 
     Returns:
         figures `<split>/one_object` or `<split>/two_objects` with `_objects`, `_colours`, `_cells`, `_places`, `_relation`,
-        `_unrecognisable`, and the records behind them.
+        `_unrecognisable`, and the records behind them; where the bench has features, the distances of `judge_distribution` for two
+        objects (one object has too few scenes).
     """
     key = f"{split}/{NAMES[num_things]}"
     documents = bench.take(bench.world.source(NAMES[num_things], split), name=lambda document: document.text)
     records = draw_captions(bench, key, documents)
     expected = [Scene.from_json(document.meta["scene"]) for document in documents]
-    return summarise(key, records, blind.score(expected), describe_policies(bench.policies)), records
+    figures = summarise(key, records, blind.score(expected), describe_policies(bench.policies))
+    if bench.features is not None and num_things == 2:
+        figures |= judge_distribution(bench, key, [record.pictures[-1] for record in records], expected)
+    return figures, records
 
 
 def draw_captions(bench: Bench, key: str, documents: Sequence) -> list[Record]:

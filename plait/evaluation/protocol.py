@@ -19,6 +19,7 @@ from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.context import judge_context
 from plait.evaluation.decay import judge_decay
 from plait.evaluation.editing import judge_edits
+from plait.evaluation.features import FeatureSpace
 from plait.evaluation.figures import Figure, Record, skip
 from plait.evaluation.generation import judge_generation
 from plait.evaluation.glosses import judge_glosses
@@ -104,6 +105,7 @@ def evaluate(
     seed: int = 0,
     wordnet: Callable[[], WordNet] = open_wordnet,
     is_calibrated: bool = False,
+    features: FeatureSpace | None = None,
     on_progress: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
     """Examine a model on the splits of the world.
@@ -117,6 +119,7 @@ def evaluate(
         plan: split -> names of examinations. A model without pictures takes `TEXT_EXAMINATIONS` alone, the rest is counted as skipped.
         wordnet: opens WordNet, for those that ask for it.
         is_calibrated: the oracle was calibrated on this tokenizer already.
+        features: see `Bench`.
         on_progress: called with one line of text after each examination.
 
     Raises:
@@ -125,7 +128,9 @@ def evaluate(
     unknown = sorted({name for names in plan.values() for name in names} - set(EXAMINATIONS))
     if unknown:
         raise RecipeError(f"The evaluation plan names {unknown}: expected examinations of {sorted(EXAMINATIONS)}.")
-    bench = Bench(model, world, oracle, codes, policies, n=n, batch_size=batch_size, seed=seed, wordnet=wordnet)
+    bench = Bench(
+        model, world, oracle, codes, policies, n=n, batch_size=batch_size, seed=seed, wordnet=wordnet, features=features
+    )
     has_pictures = model.vision_tokenizer is not None
     blind = BlindAnswers(list_training_scenes(world))
     facts: dict[str, Any] = {"policies": describe_policies(policies), "n": n, "seed": seed, "durations_s": {}}

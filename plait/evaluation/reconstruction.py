@@ -100,7 +100,26 @@ def judge_reconstruction(bench: Bench, blind: BlindAnswers, split: str) -> tuple
         records.append(Record(key, document, (original, picture), scores, expected, found, scene.id))
     baselines["mean_picture"] = mean_scores
     baselines["original"] = [score_scene(finding, scene) for finding, scene in zip(ceiling, scenes, strict=True)]
-    return summarise(key, records, baselines, "codes of the tokenizer, decoded"), records
+    return summarise(key, records, baselines, "encoded and decoded"), records
+
+
+def judge_glyphs(bench: Bench, split: str) -> tuple[dict[str, Figure], list[Record]]:
+    """Encode and decode real glyphs of a split, which no oracle reads.
+
+    Returns:
+        figure `<split>/glyphs_pixel_error`, with the blank white picture as baseline.
+    """
+    names = [f"glyph/{glyph.code}" for glyph in bench.world.glyphs(split)]
+    spans = [bench.show(name) for name in Random(bench.seed).sample(names, min(bench.n, len(names)))]
+    originals, decoded = [bench.world.picture(span.image_id) for span in spans], bench.decode(spans)
+    records, white = [], []
+    for span, original, picture in zip(spans, originals, decoded, strict=True):
+        pixels, score = np.asarray(original), _difference(np.asarray(picture), np.asarray(original))
+        document = Document((ImageSpan(span.image_id), span))
+        name = span.image_id.removeprefix("glyph/")
+        records.append(Record(f"{split}/glyphs", document, (original, picture), {"pixel_error": score}, name, "", name))
+        white.append({"pixel_error": _difference(np.full_like(pixels, 255), pixels)})
+    return summarise(f"{split}/glyphs", records, {"white": white}, "encoded and decoded"), records
 
 
 def calibrate_oracle(bench: Bench, num_pictures: int = 500) -> Calibration:

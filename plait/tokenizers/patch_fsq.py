@@ -19,10 +19,10 @@ from einops import rearrange
 from torch import nn
 from vector_quantize_pytorch import FSQ
 
-from plait.axes import CodeGrid, Float, Images, Tensor
-from plait.errors import RecipeError, VocabularyError
+from plait.axes import CodeGrid, Images, Tensor
+from plait.errors import VocabularyError
 from plait.protocols import LossTerms
-from plait.tokenizers.patch_transformer import PatchBlock, grid_angles
+from plait.tokenizers.patch_transformer import PatchDecoder, PatchEncoder, count_patches
 from plait.tokenizers.reconstruction import Distance, measure_reconstruction
 
 
@@ -65,29 +65,10 @@ class PatchFSQ(nn.Module):
         self.foreground_weight = foreground_weight
         self.digit_sizes = (tuple(levels),)
         self.code_sizes = (prod(levels),)
-        self.grid_shapes = (self._grid_shape(*self.image_size),)
-
-        pixels = 3 * patch_size**2
-        self.encoder = nn.ModuleDict(
-            {
-                "patch_in": nn.Linear(pixels, width),
-                "blocks": nn.ModuleList(PatchBlock(width, num_heads if encoder_attends else 0) for _ in range(encoder_depth)),
-                "norm": nn.LayerNorm(width),
-                "digits_out": nn.Linear(width, len(levels)),
-            }
-        )
+        self.grid_shapes = (count_patches(*self.image_size, patch_size),)
+        self.encoder = PatchEncoder(patch_size, width, encoder_depth, num_heads if encoder_attends else 0, len(levels))
         self.quantizer = FSQ(levels=list(levels))
-        self.decoder = nn.ModuleDict(
-            {
-                "digits_in": nn.Linear(len(levels), width),
-                "blocks": nn.ModuleList(PatchBlock(width, num_heads) for _ in range(decoder_depth)),
-                "norm": nn.LayerNorm(width),
-                "patch_out": nn.Linear(width, pixels),
-            }
-        )
-        # the first reconstruction is an empty white picture, so that the first steps go into the objects and not the background
-        nn.init.zeros_(self.decoder["patch_out"].weight)
-        nn.init.zeros_(self.decoder["patch_out"].bias)
+        self.decoder = PatchDecoder(patch_size, width, decoder_depth, num_heads, len(levels))
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -100,8 +81,8 @@ class PatchFSQ(nn.Module):
         Raises:
             RecipeError: a side of the images is not a multiple of the patch.
         """
-        gh, gw = self._grid_shape(*images.shape[-2:])
-        _, codes = self._quantize(self._digits(images))
+        gh, gw = count_patches(*images.shape[-2:], self.patch_size)
+        _, codes = self._quantize(self.encoder(images))
         return (rearrange(codes.long(), "b (gh gw) -> b gh gw", gh=gh, gw=gw),)
 
     def decode(self, codes: tuple[CodeGrid], noise: Tensor | None = None) -> Images:
@@ -117,18 +98,18 @@ class PatchFSQ(nn.Module):
                 f"(FSQ levels {self.digit_sizes[0]}). Were the codes made by another tokenizer?"
             )
         digits = self.quantizer.indices_to_codes(rearrange(grid, "b gh gw -> b (gh gw)").long())
-        return self._pixels(digits, *grid.shape[-2:]).clamp(-1.0, 1.0)
+        return self.decoder(digits, *grid.shape[-2:]).clamp(-1.0, 1.0)
 
     def reconstruct(self, images: Images) -> Images:
         """Images in [-1, 1] -> what their codes show, not clamped; gradients pass straight through the rounding."""
-        digits, _ = self._quantize(self._digits(images))
-        return self._pixels(digits, *self._grid_shape(*images.shape[-2:]))
+        digits, _ = self._quantize(self.encoder(images))
+        return self.decoder(digits, *count_patches(*images.shape[-2:], self.patch_size))
 
     def loss(self, batch: Mapping[str, Any]) -> LossTerms:
         """Term "reconstruction" of a batch {"images": (b 3 h w) in [-1, 1]}, counted in pictures."""
         images = batch["images"]
-        digits, codes = self._quantize(self._digits(images))
-        reconstructions = self._pixels(digits, *self._grid_shape(*images.shape[-2:]))
+        digits, codes = self._quantize(self.encoder(images))
+        reconstructions = self.decoder(digits, *count_patches(*images.shape[-2:], self.patch_size))
         errors = measure_reconstruction(reconstructions, images, self.distance, self.foreground_weight)
         absolute = (reconstructions.detach().float().clamp(-1.0, 1.0) - images).abs()
         return LossTerms(
@@ -147,37 +128,7 @@ class PatchFSQ(nn.Module):
             f"num_heads={self.num_heads}, encoder_attends={self.encoder_attends}"
         )
 
-    def _grid_shape(self, height: int, width: int) -> tuple[int, int]:
-        if height % self.patch_size or width % self.patch_size or not height or not width:
-            raise RecipeError(
-                f"Pictures of {height} x {width} pixels: expected sides that are multiples of the patch, {self.patch_size}. "
-                "Resize or pad them first."
-            )
-        return height // self.patch_size, width // self.patch_size
-
-    def _angles(self, gh: int, gw: int, like: Tensor) -> Tensor:
-        return grid_angles(gh, gw, like.shape[-1] // self.num_heads, like.device)
-
-    def _digits(self, images: Images) -> Float[Tensor, "b s d"]:
-        gh, gw = self._grid_shape(*images.shape[-2:])
-        patches = rearrange(images - 1.0, "b c (gh p) (gw q) -> b (gh gw) (p q c)", gh=gh, gw=gw)
-        hidden = self.encoder["patch_in"](patches)
-        angles = self._angles(gh, gw, hidden) if self.encoder_attends else None
-        for block in self.encoder["blocks"]:
-            hidden = block(hidden, angles)
-        return self.encoder["digits_out"](self.encoder["norm"](hidden))
-
     def _quantize(self, digits: Tensor) -> tuple[Tensor, Tensor]:
         # rounding in fp32 whatever autocast says: in bf16 a share of the codes would flip
         with torch.autocast(digits.device.type, enabled=False):
             return self.quantizer(digits.float())
-
-    def _pixels(self, digits: Tensor, gh: int, gw: int) -> Images:
-        hidden = self.decoder["digits_in"](digits)
-        angles = self._angles(gh, gw, hidden)
-        for block in self.decoder["blocks"]:
-            hidden = block(hidden, angles)
-        patches = self.decoder["patch_out"](self.decoder["norm"](hidden))
-        p = self.patch_size
-        # the network writes the difference to white
-        return 1.0 + rearrange(patches, "b (gh gw) (p q c) -> b c (gh p) (gw q)", gh=gh, gw=gw, p=p, q=p)

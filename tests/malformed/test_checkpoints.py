@@ -105,7 +105,7 @@ def cache(damage: Damage, picture: str = "p0", **options: Any) -> Any:
 def cache_of_another_tokenizer(folder: Path) -> Attempt:
     write_codes(folder / "codes", tiny_tokenizer(), ["p0"], lambda names: torch.zeros(1, 3, 32, 32))
     other = tiny_tokenizer()
-    nn.init.ones_(other.encoder["patch_in"].bias)
+    nn.init.ones_(other.encoder.patch_in.bias)
     return lambda: CodeCache(folder / "codes", hash_tokenizer(other))
 
 

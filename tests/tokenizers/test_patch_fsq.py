@@ -76,7 +76,7 @@ def test_decoding_the_codes_equals_reconstructing_the_picture(encoder_attends: b
 def test_a_local_encoder_sees_one_patch_and_an_attending_one_sees_all(encoder_attends: bool, is_local: bool) -> None:
     tokenizer = make(encoder_attends=encoder_attends, levels=(64, 64))
     images = pictures(1).requires_grad_()
-    digits = tokenizer._digits(images)
+    digits = tokenizer.encoder(images)
     digits[0, 0].sum().backward()
     outside = images.grad.clone()
     outside[:, :, :8, :8] = 0
@@ -85,7 +85,7 @@ def test_a_local_encoder_sees_one_patch_and_an_attending_one_sees_all(encoder_at
 
 def test_position_of_a_patch_reaches_the_decoder() -> None:
     tokenizer = make(decoder_depth=2)
-    torch.nn.init.normal_(tokenizer.decoder["patch_out"].weight, std=0.02)  # zero at the start: everything white
+    torch.nn.init.normal_(tokenizer.decoder.patch_out.weight, std=0.02)  # zero at the start: everything white
     codes = torch.zeros(1, 4, 6, dtype=torch.long)
     codes[0, 0, 0], codes[0, 2, 3] = 17, 90
     moved = torch.zeros_like(codes)
@@ -103,7 +103,7 @@ def test_works_on_sizes_that_it_was_not_built_for() -> None:
 
 def test_gradients_pass_the_rounding_to_the_encoder() -> None:
     tokenizer = make(decoder_depth=2)
-    torch.nn.init.normal_(tokenizer.decoder["patch_out"].weight, std=0.1)  # zero at the start, where nothing would flow yet
+    torch.nn.init.normal_(tokenizer.decoder.patch_out.weight, std=0.1)  # zero at the start, where nothing would flow yet
     terms = tokenizer.loss({"images": pictures(2)})
     assert terms.counts == {"reconstruction": 2.0}
     terms.sums["reconstruction"].backward()

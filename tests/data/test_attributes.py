@@ -1,0 +1,57 @@
+"""Attributes of pictures and the batches that carry them."""
+
+import pytest
+import torch
+
+from plait.data.emoji_world.attributes import Attributes
+from plait.data.emoji_world.splits import HELD_OUT_CELLS
+from plait.data.emoji_world.world import EmojiWorld
+from plait.data.jitter import Jitter
+from plait.data.pictures import PictureBatches
+from plait.errors import DocumentError
+
+
+@pytest.fixture(scope="module")
+def attributes() -> Attributes:
+    return Attributes(EmojiWorld())
+
+
+def test_a_scene_says_which_colour_and_which_object_stand_where(attributes) -> None:
+    found = {attributes[number] for number in attributes.of("scene/red-car@left+blue-house@right")}
+    assert found == {"left red", "left car", "right blue", "right house"}
+
+
+def test_a_glyph_has_its_name_and_the_words_of_it(attributes) -> None:
+    names = {f"glyph/{glyph.code}": glyph.name for glyph in EmojiWorld().glyphs("train")}
+    image_id = next(key for key, name in names.items() if len(set(name.split())) == 3)
+    assert {attributes[number] for number in attributes.of(image_id)} == {names[image_id], *names[image_id].split()}
+
+
+def test_no_phrase_is_a_held_out_cell_or_the_name_of_a_val_glyph(attributes) -> None:
+    phrases = set(attributes)
+    assert len(phrases) == len(attributes) == attributes.size
+    assert not [cell for cell in HELD_OUT_CELLS if any(all(word in phrase.split() for word in cell) for phrase in phrases)]
+    glyph = EmojiWorld().glyphs("val")[0]
+    with pytest.raises(DocumentError, match="has no attributes: expected a scene or a training glyph"):
+        attributes.of(f"glyph/{glyph.code}")
+
+
+def test_batches_carry_attributes_and_are_a_function_of_their_number(attributes) -> None:
+    world = EmojiWorld()
+    pools = {"scenes": world.image_ids("train", "scenes"), "glyphs": world.image_ids("train", "glyphs")}
+
+    def make(**settings) -> PictureBatches:
+        weights = {"scenes": 0.5, "glyphs": 0.5}
+        named = {"attributes": attributes.of, "jitter": Jitter(), "terms": ["attributes"]}
+        return PictureBatches(
+            pools=pools, weights=weights, pixels=world.pixels, batch_size=8, num_batches=4, **{**named, **settings}
+        )
+
+    batch, again, plain = make()[2], make()[2], make(jitter=None)[2]
+    assert torch.equal(batch["images"], again["images"])
+    assert not torch.equal(batch["images"], plain["images"])
+    assert batch["counts"] == {"attributes": 8.0}
+    for row, name in zip(batch["attributes"].tolist(), make().image_ids(2), strict=True):
+        own = attributes.of(name)
+        assert row == own + [-1] * (len(row) - len(own))
+    assert "attributes" not in make(attributes=None)[2]
