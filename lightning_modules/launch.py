@@ -185,6 +185,8 @@ def load_bases(config: DictConfig, assembly: Assembly) -> dict[str, str]:
         RecipeError: a base is required and not given, is unfinished, or does not fit (with the command that makes it).
     """
     parents = {}
+    model = None if OmegaConf.is_missing(config.base, "model") else config.base.get("model")
+    assembly.objects["facts.folders"] = {"run": OmegaConf.select(config, "paths.folder"), "model": model}
     for part in config.base:
         command = f"Next: {config.base_command[part]}" if part in config.base_command else ""
         if OmegaConf.is_missing(config.base, part):
