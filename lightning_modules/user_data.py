@@ -152,7 +152,7 @@ def open_documents(
             reason = "too long"
             finding = (
                 f"it takes up to {length} tokens, of which {builder.layout.num_codes} for each of {len(raw.images)} pictures, expected at "
-                f"most {row_length}. Set batches.row_length={length}, or shorten it"
+                f"most {row_length}. Set data.row_length={length}, or shorten it"
             )
         if on_bad_row == "error":
             raise DocumentError(f"Document {raw.id!r}: {finding}, or leave such documents out: data.on_bad_row=skip.")
@@ -161,7 +161,7 @@ def open_documents(
         log.warning("%s: %d of %d documents left out: %s", split, left_out.total(), len(source), _count(left_out))
     if not kept:
         raise RecipeError(
-            f"0 of {len(source)} documents of {split} are left ({_count(left_out)}), expected at least 1. Next: raise batches.row_length."
+            f"0 of {len(source)} documents of {split} are left ({_count(left_out)}), expected at least 1. Next: raise data.row_length."
         )
     chosen = Part(source.rows, [source.numbers[number] for number in kept])
     return {TASK: Dialogues(chosen, template) if world.kind == "chat" else chosen}

@@ -145,7 +145,7 @@ def test_an_import_is_kept_until_something_changes(tmp_path: Path, caplog: pytes
     [
         (
             "kites " * 300,
-            r"takes up to \d+ tokens, of which 16 for each of 1 pictures.* at most 256\. Set batches\.row_length=",
+            r"takes up to \d+ tokens, of which 16 for each of 1 pictures.* at most 256\. Set data\.row_length=",
             "too long",
         ),
         (
