@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
+from lightning_modules.ranks import own_rank
 from lightning_modules.wiring import MARKED
 from plait.data.collection import MANIFEST, TASK, Collection, Part
 from plait.data.importing import import_rows
@@ -85,6 +87,8 @@ def open_collection(
     facts = [path, split, held_out, {split: table.state for split, table in tables.items()}, settings]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     target = Path(cache) / f"{re.sub(r'[^a-z0-9]+', '-', Path(path).name.lower()).strip('-')}-{key}"
+    while own_rank() != 0 and not (target / MANIFEST).is_file():
+        time.sleep(1.0)  # rank 0 imports, for all that share its disk
     if (target / MANIFEST).is_file():
         collection = Collection(target)
     else:

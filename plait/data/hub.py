@@ -160,7 +160,9 @@ class Rows(Sequence[Document]):
                 "or write it with export_documents."
             )
         try:
-            self._images = table.select_columns(["images"]).cast_column("images", _list_features()["images"])
+            self._images, wanted = table.select_columns(["images"]), _list_features()["images"]
+            if table.features["images"] != wanted:  # a cast reads every picture
+                self._images = self._images.cast_column("images", wanted)
         except (TypeError, ValueError) as error:
             raise DocumentError(
                 f"The column images has the type {table.features['images']}, expected a list of encoded pictures. Write the "
@@ -268,15 +270,15 @@ def open_rows(
 
 def load_table(
     source: str | Sequence[Path], split: str, name: str | None = None, revision: str | None = None, streaming: bool = False
-) -> "datasets.Dataset | datasets.IterableDataset":
-    """Rows of any columns, pictures left encoded.
+) -> "datasets.IterableDataset":
+    """Rows of any columns, one after the other, pictures left encoded.
 
     Args:
         source: name of a dataset on the Hub, or parquet files.
         split: of the dataset; files are one split, whatever it is called.
         name: configuration of a Hub dataset.
         revision: its commit.
-        streaming: rows of the Hub come one after the other, and nothing is downloaded ahead; those of files always do.
+        streaming: nothing of a Hub dataset is downloaded ahead.
 
     Raises:
         RecipeError: there is no such dataset, configuration or split, or `datasets` is not installed.
@@ -299,6 +301,8 @@ def load_table(
             f"{str(error).splitlines()[0]} Expected a folder, a file, or a name such as user/name that can be reached. Check the "
             "spelling, the split, the configuration and the network."
         ) from error
+    if isinstance(table, datasets.Dataset):
+        table = table.to_iterable_dataset()  # whose cast is done row by row
     return table if table.features is None else table.cast(_leave_encoded(table.features))
 
 

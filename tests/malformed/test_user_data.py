@@ -29,7 +29,9 @@ def opened(path: Path, folder: Path, **settings: Any) -> Attempt:
     return lambda: open_collection(path=str(path), **chosen)
 
 
-def own(kind: str, change: Callable[[list[Any]], Any], then: Callable[[Path], Any] = lambda _: None, **settings: Any) -> Any:
+def own(
+    kind: str, change: Callable[[list[Any]], Any], then: Callable[[Path], Any] = lambda _: None, /, **settings: Any
+) -> Callable[[Path], Attempt]:
     """A folder of six rows, changed (the rows in a list, then the folder), and opened."""
 
     def prepare(folder: Path) -> Attempt:
