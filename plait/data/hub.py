@@ -77,7 +77,8 @@ def write_rows(
     try:
         stream, count = iter(rows), 0
         while (chunk := list(islice(stream, rows_per_file))) or not count:
-            datasets.Dataset.from_list(chunk, features=features).to_parquet(beside / f"{count}")
+            columns = {name: [row[name] for row in chunk] for name in features}
+            datasets.Dataset.from_dict(columns, features=features).to_parquet(beside / f"{count}")
             count += 1
         paths = [folder / f"{split}-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
         folder.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,12 @@ def assemble(folder: Path, *overrides: str) -> Assembly:
     return assembly
 
 
+def assemble_batches(folder: Path, *overrides: str) -> tuple[Assembly, Any]:
+    """The parts, and the training batches at once: weights are drawn when they are first asked for."""
+    assembly = assemble(folder, *overrides)
+    return assembly, assembly.build("batches")
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of stage=pretraining in `runs`, and beside it the folder `own` that it was trained on; read it, never write into it."""
@@ -113,8 +119,8 @@ def test_what_is_learned_of_each_kind(kind: str, tmp_path: Path) -> None:
 def test_batches_are_computed_and_not_remembered(tmp_path: Path) -> None:
     """The same rows give the same batch k, asked in any order, imported once more elsewhere, and never a held-out picture."""
     folder = make_folder(tmp_path / "own", "interleaved", 20)
-    one, other = assemble(folder), assemble(folder, f"paths.cache={tmp_path / 'elsewhere'}")
-    first, second = (assembly.build("batches") for assembly in (one, other))
+    one, first = assemble_batches(folder)
+    _, second = assemble_batches(folder, f"paths.cache={tmp_path / 'elsewhere'}")
     last = second[1].ids
     assert torch.equal(first[0].ids, second[0].ids)
     assert torch.equal(first[1].ids, last)
