@@ -14,7 +14,7 @@ from lightning_modules.instantiate import Assembly, iterate_targets, locate
 from lightning_modules.launch import adopt_run, launch, load_bases, resolve
 from lightning_modules.loops.curriculum import check_stages, compose_job
 from lightning_modules.pretrained import from_pretrained, save_pretrained
-from lightning_modules.wiring import encode_world, open_codes
+from lightning_modules.wiring import encode_world, open_codes, train_text_tokenizer
 from plait.backbones.subwords import SubwordTokenizer
 from plait.document import TextSpan
 from plait.errors import CheckpointError, DocumentError, RecipeError
@@ -195,11 +195,11 @@ def test_subwords_belong_to_the_weights_and_not_to_the_data(trained: Path, tmp_p
         changed.build("text_tokenizer")
 
 
-def test_a_base_without_its_words_is_refused(small_run: Path, tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "own", "caption", 4)
-    config = compose_own("train", folder, "experiment=liquid/pretraining", f"+base.model={small_run / 'pretraining'}")
+def test_a_base_without_its_words_is_refused(tmp_path: Path) -> None:
+    assembly = assemble(make_folder(tmp_path / "own", "caption", 4))
+    world, template = assembly.build("world"), assembly.build("template")
     with pytest.raises(RecipeError, match=r"has no folder text_tokenizer, expected a run.*data=hub.*leave base\.model out"):
-        load_bases(config, Assembly(config))
+        train_text_tokenizer(world=world, template=template, folders={"run": None, "model": str(tmp_path / "own")})
 
 
 def test_codes_of_other_data_are_refused(trained: Path, tmp_path: Path) -> None:
