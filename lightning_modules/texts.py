@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from plait.backbones.subwords import train_subwords
-from plait.backbones.text import PretrainedTokenizer
+from plait.backbones.subwords import SubwordTokenizer, train_subwords
 from plait.data.wordnet.sources import Glosses
 from plait.data.wordnet.synsets import WordNet, iterate_texts
 from plait.document import Document, TextSpan
@@ -16,7 +15,7 @@ from plait.document import Document, TextSpan
 
 def train_subword_tokenizer(
     *, world: Any, template: Any, wordnet: WordNet, size: int, specials: Sequence[str] = (), has_glyphs: bool = True
-) -> PretrainedTokenizer:
+) -> SubwordTokenizer:
     """A subword tokenizer trained on the training texts of WordNet, on a world and on the wording of a system.
 
     Args:
@@ -25,7 +24,7 @@ def train_subword_tokenizer(
         has_glyphs: whether the names of the real glyphs are among the texts.
     """
     texts = chain(iterate_texts(wordnet.select("train")), world.vocabulary_texts(glyphs=has_glyphs), template.texts())
-    return train_subwords(texts, size, specials)
+    return train_subwords(texts, specials, size, has_leading_space=True)
 
 
 def open_text_sources(

@@ -12,29 +12,67 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 from tqdm import tqdm
 
+from plait.backbones.subwords import SubwordTokenizer, train_subwords
 from plait.backbones.text import WordTokenizer, train_word_level
 from plait.document import Document
-from plait.errors import CheckpointError
+from plait.errors import CheckpointError, RecipeError
 from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
 
 Codes = Callable[[str], tuple[np.ndarray, ...]]
 log = logging.getLogger(__name__)
 MARKED = re.compile(r"<\w+>")
 """How a wording writes strings that are one id: <start_of_turn>."""
+SUBWORDS = "text_tokenizer"
+"""where a run keeps its subwords"""
 
 
-def train_text_tokenizer(*, world: Any, template: Any, has_glyphs: bool = True) -> WordTokenizer:
-    """A word tokenizer that knows every word of a world and of the wording of a system.
+def train_text_tokenizer(
+    *, world: Any, template: Any, has_glyphs: bool = True, size: int = 2048, folders: Mapping[str, str | None] | None = None
+) -> WordTokenizer:
+    """A text tokenizer trained on the texts of the data and on the wording of a system: one id per word where the data has a closed
+    vocabulary, subwords where it has not.
 
     Args:
         has_glyphs: whether the names of the real glyphs are among the words (some 2,000 more).
+        size: ids of a subword tokenizer at most.
+        folders: "run" and "model", the folders of this job and of the weights that it starts from. Texts of one's own may change, so
+            subwords are kept in the folder of the run and are from then on those of its weights.
+
+    Raises:
+        RecipeError: the weights come without their subwords, or the folder of the run has others.
     """
     wording = list(template.texts())
     specials = sorted({marked for text in wording for marked in MARKED.findall(text)})
-    return train_word_level(chain(world.vocabulary_texts(glyphs=has_glyphs), wording), specials)
+    if world.is_closed:
+        return train_word_level(chain(world.vocabulary_texts(glyphs=has_glyphs), wording), specials)
+    run, model = ((folders or {}).get(name) for name in ("run", "model"))
+    if model not in (None, "random"):
+        # a run folder or saved model, or a checkpoint in <run>/checkpoints
+        found = [place / SUBWORDS for place in (Path(model), *Path(model).parents[1:2]) if (place / SUBWORDS).is_dir()]
+        if not found:
+            raise RecipeError(
+                f"base.model={model} has no folder {SUBWORDS}, expected a run that was trained with data=hub: ids that other data "
+                "has given to its words would stand for other words. Next: name such a run, or leave base.model out."
+            )
+        return SubwordTokenizer.load(found[0])
+    tokenizer = train_subwords(chain(world.vocabulary_texts(), wording), specials, size)
+    if run is not None:
+        _keep_subwords(tokenizer, Path(run) / SUBWORDS)
+    return tokenizer
+
+
+@rank_zero_only
+def _keep_subwords(tokenizer: SubwordTokenizer, folder: Path) -> None:
+    if folder.is_dir() and not SubwordTokenizer.load(folder).is_same(tokenizer):
+        raise RecipeError(
+            f"{folder} holds other subwords than the texts of the data give now, expected the same: the data has changed since this run "
+            "was begun. Next: bring the data back, or take a new paths.folder."
+        )
+    tokenizer.save(folder)
 
 
 def open_sources(*, world: Any, tasks: Sequence[str], split: str = "train") -> Mapping[str, Sequence[Document]]:
@@ -45,10 +83,11 @@ def open_sources(*, world: Any, tasks: Sequence[str], split: str = "train") -> M
 def open_pools(
     *, world: Any, subsets: Sequence[str] = ("centred", "placed", "two_objects", "glyphs"), split: str = "train"
 ) -> Mapping[str, Sequence[str]]:
-    """subset -> the image ids of one split: all scenes, all glyphs, or scenes of one kind."""
-    kinds = world.pools(split)
+    """subset -> the image ids of one split: all scenes, all glyphs, scenes of one kind; of data of one's own, all pictures."""
     return {
-        name: world.image_ids(split, name) if name in ("scenes", "glyphs") else [scene.id for scene in getattr(kinds, name)]
+        name: world.image_ids(split, name)
+        if name in ("scenes", "glyphs", "pictures")
+        else [scene.id for scene in getattr(world.pools(split), name)]
         for name in subsets
     }
 

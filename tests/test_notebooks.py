@@ -20,7 +20,13 @@ each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def test_there_are_notebooks():
-    assert [path.stem for path in NOTEBOOKS] == ["00_tour", "10_tokenizer", "20_sequences_and_loss", "30_liquid"]
+    assert [path.stem for path in NOTEBOOKS] == [
+        "00_tour",
+        "10_tokenizer",
+        "15_your_data",
+        "20_sequences_and_loss",
+        "30_liquid",
+    ]
 
 
 @each

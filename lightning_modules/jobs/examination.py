@@ -69,10 +69,15 @@ def examine(
 
     Returns:
         The flat summary.
+
+    Raises:
+        RecipeError: the data has no oracle.
     """
     place = Path(folder)
     policies = {"text": text_policy, "prose": prose_policy}
-    bench = Bench(model, world, Oracle(world), codes, policies | {"image": text_policy}, n=n, batch_size=batch_size, seed=seed)
+    bench = Bench(
+        model, world, open_oracle(world), codes, policies | {"image": text_policy}, n=n, batch_size=batch_size, seed=seed
+    )
     with measure() as reading:
         chosen, choices = "none", {}
         if model.vision_tokenizer is not None:
@@ -108,6 +113,21 @@ def examine(
     write_sheets(found, place, sheet_cells)
     write_table(tabulate_run(name, found.results, found.facts), place, loggers)
     return summary
+
+
+def open_oracle(world: Any) -> Oracle:
+    """The judge of a world.
+
+    Raises:
+        RecipeError: there is none for this data.
+    """
+    if not hasattr(type(world), "sprites"):
+        raise RecipeError(
+            f"The data of this run is a {type(world).__name__}, expected EmojiWorld: the oracle judges only that, and of other data nobody "
+            "knows what is right. Next: read the losses on held-out rows (val/... in metrics.jsonl) and the samples/ of the run, or draw "
+            "with plait-generate."
+        )
+    return Oracle(world)
 
 
 def list_items(found: Evaluation) -> dict[str, list[dict[str, Any]]]:

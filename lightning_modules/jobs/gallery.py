@@ -3,18 +3,20 @@
 The judged items of plait.evaluation become samples, so the pages of a run, of W&B and of the report are made of the same records.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from lightning_modules.jobs.examination import to_sample
+from lightning_modules.jobs.examination import open_oracle, to_sample
+from plait.data.mixture import encode_images
 from plait.document import Document, ImageSpan
 from plait.evaluation.bench import Bench, Codes
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.protocol import EXAMINATIONS, list_training_scenes
-from plait.evaluation.verifier import Oracle
 from plait.images import to_pictures, to_tensor
 from plait.protocols import Policy
 from plait.rendering import Sample
@@ -36,7 +38,7 @@ def examine_a_few(
     Args:
         examinations: names of `plait.evaluation.protocol.EXAMINATIONS`.
     """
-    oracle = Oracle(world)
+    oracle = open_oracle(world)
     policies = {"text": text_policy, "prose": prose_policy, "image": image_policy}
     blind = BlindAnswers(list_training_scenes(world, 50))
 
@@ -47,10 +49,66 @@ def examine_a_few(
     return draw
 
 
-def reconstruct_a_few(*, world: Any, split: str = "val", n: int = 12) -> Callable[[nn.Module], list[Sample]]:
-    """A gallery of pictures beside what a vision tokenizer makes of them: scenes of a split, then glyphs."""
-    ids = [*world.image_ids(split, "scenes")[:: max(1, len(world.image_ids(split, "scenes")) // n)][:n]]
-    ids += world.image_ids("val", "glyphs")[:n]
+def complete_a_few(
+    *,
+    documents: Mapping[str, Sequence[Document]],
+    world: Any,
+    codes: Codes,
+    text_policy: Policy,
+    image_policy: Policy,
+    n: int = 6,
+    max_images: int = 2,
+    max_tokens: int = 64,
+) -> Callable[[nn.Module], list[Sample]]:
+    """A gallery of documents that the model completes, where nobody knows what is right: each is given up to what is to be learned from
+    it (a story: its first span), and the model goes on.
+
+    Args:
+        documents: source -> raw documents, of which the first `n` of each are taken.
+    """
+
+    def draw(model: nn.Module) -> list[Sample]:
+        samples = []
+        for source in documents.values():
+            whole = [encode_images(model.template.wrap(source[number], number), codes) for number in range(min(n, len(source)))]
+            prompts = [cut_prompt(document) for document in whole]
+            policies = {"text": text_policy, "image": image_policy}
+            seeds = list(range(len(prompts)))
+            made = model.generate(prompts, policies, seeds, max_images=max_images, max_tokens=max_tokens)
+            for prompt, document, seed in zip(prompts, made, seeds, strict=True):
+                given = [span for span in prompt.spans if not (isinstance(span, ImageSpan) and span.is_hole)]
+                drawn = [
+                    span for span in document.spans[len(given) :] if isinstance(span, ImageSpan) and span.codes is not None
+                ]
+                shown = dict(zip(map(id, drawn), to_pictures(model.pictures(drawn)) if drawn else (), strict=True))
+                known = {span.image_id: world.picture(span.image_id) for span in given if isinstance(span, ImageSpan)}
+                pictures = partial(_find, shown, known)
+                samples.append(Sample(document, pictures, seed=seed, given=len(given), title=prompt.id))
+        return samples
+
+    return draw
+
+
+def cut_prompt(document: Document) -> Document:
+    """An encoded document up to the first span after its beginning that is to be learned; a picture there becomes a hole."""
+    first = next((index for index, span in enumerate(document.spans) if span.loss and index), len(document.spans))
+    spans = tuple(
+        replace(span, loss=False, **({"begin_loss": False} if isinstance(span, ImageSpan) else {})) for span in document.spans
+    )
+    hole = (ImageSpan("drawn", form="codes"),) if first < len(spans) and isinstance(spans[first], ImageSpan) else ()
+    return Document((*spans[:first], *hole), id=document.id, ends=False)
+
+
+def _find(drawn: Mapping[int, Any], given: Mapping[str, Any], span: ImageSpan) -> Any:
+    return drawn.get(id(span), given.get(span.image_id))
+
+
+def reconstruct_a_few(
+    *, world: Any, split: str = "val", n: int = 12, subsets: Sequence[str] = ("scenes", "glyphs")
+) -> Callable[[nn.Module], list[Sample]]:
+    """A gallery of pictures beside what a vision tokenizer makes of them: `n` of each subset, spread over it."""
+    pools = [world.image_ids(split, subset) for subset in subsets]
+    ids = [name for pool in pools for name in pool[:: max(1, len(pool) // n)][:n]]
 
     @torch.inference_mode()
     def draw(model: nn.Module) -> list[Sample]:

@@ -168,23 +168,12 @@ class PretrainedTokenizer:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(name_or_folder), **options)
+            self._tokenizer = AutoTokenizer.from_pretrained(str(name_or_folder), **options)
         except (OSError, ValueError) as error:
             raise VocabularyError(
                 f"name_or_folder={name_or_folder}: transformers reads no tokenizer there ({str(error).splitlines()[0]}). "
                 "Expected a name on the Hub or a folder with tokenizer.json. Check the spelling, or download it first."
             ) from error
-        self._adopt(tokenizer, bos, markers)
-
-    @classmethod
-    def wrap(cls, tokenizer: Any) -> "PretrainedTokenizer":
-        """A tokenizer of transformers that was made in this process (`plait.backbones.subwords`)."""
-        wrapped = cls.__new__(cls)
-        wrapped._adopt(tokenizer, None, None)
-        return wrapped
-
-    def _adopt(self, tokenizer: Any, bos: str | None, markers: Mapping[str, str] | None) -> None:
-        self._tokenizer = tokenizer
         self._settings = {"bos": bos, "markers": dict(markers or {})}
         self.size = len(self._tokenizer)
         self.bos_id = self._id_of("bos", bos or self._tokenizer.bos_token)

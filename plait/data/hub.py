@@ -13,7 +13,8 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,28 +52,38 @@ def export_documents(
         DocumentError: a document holds codes instead of pictures.
         RecipeError: there are files of this split already, or `datasets` is not installed.
     """
+    return write_rows((document_to_row(document, picture, split) for document in documents), folder, split, rows_per_file)
+
+
+def write_rows(
+    rows: Iterable[Mapping[str, Any]], folder: str | PathLike[str], split: str = "train", rows_per_file: int = 5_000
+) -> list[Path]:
+    """Write rows of the schema as they come, a file at a time; all of them, or nothing where one is refused.
+
+    Raises:
+        RecipeError: there are files of this split already, or `datasets` is not installed.
+    """
     try:
         import datasets
     except ImportError as error:
         raise RecipeError(_NO_DATASETS) from error
-    folder = Path(folder)
+    folder, features = Path(folder), _list_features()
     if found := _find_files(folder, split):
         raise RecipeError(
             f"{folder} already holds {len(found)} files of the split {split!r}: remove them or take another folder."
         )
-    starts = range(0, max(1, len(documents)), rows_per_file)
-    paths = []
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")  # a document that is refused leaves nothing behind
     beside.mkdir(parents=True)
     try:
-        for number, start in enumerate(starts):
-            stop = min(start + rows_per_file, len(documents))
-            rows = [document_to_row(documents[index], picture, split) for index in range(start, stop)]
-            paths.append(folder / f"{split}-{number:05d}-of-{len(starts):05d}.parquet")
-            datasets.Dataset.from_list(rows, features=_list_features()).to_parquet(beside / paths[-1].name)
+        stream, count = iter(rows), 0
+        while (chunk := list(islice(stream, rows_per_file))) or not count:
+            columns = {name: [row[name] for row in chunk] for name in features}
+            datasets.Dataset.from_dict(columns, features=features).to_parquet(beside / f"{count}")
+            count += 1
+        paths = [folder / f"{split}-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
         folder.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            os.replace(beside / path.name, path)
+        for number, path in enumerate(paths):
+            os.replace(beside / f"{number}", path)
     finally:
         shutil.rmtree(beside)
     return paths
@@ -150,7 +161,9 @@ class Rows(Sequence[Document]):
                 "or write it with export_documents."
             )
         try:
-            self._images = table.select_columns(["images"]).cast_column("images", _list_features()["images"])
+            self._images, wanted = table.select_columns(["images"]), _list_features()["images"]
+            if table.features["images"] != wanted:  # a cast reads every picture
+                self._images = self._images.cast_column("images", wanted)
         except (TypeError, ValueError) as error:
             raise DocumentError(
                 f"The column images has the type {table.features['images']}, expected a list of encoded pictures. Write the "
@@ -254,6 +267,56 @@ def open_rows(
             f"{path} is neither a folder nor a dataset that can be reached, or has no split {split!r}: {error} Expected a "
             "folder of parquet files or a name such as user/name. Check the spelling and the network."
         ) from error
+
+
+def load_table(
+    source: str | Sequence[Path], split: str, name: str | None = None, revision: str | None = None, streaming: bool = False
+) -> "datasets.IterableDataset":
+    """Rows of any columns, one after the other, pictures left encoded.
+
+    Args:
+        source: name of a dataset on the Hub, or parquet files.
+        split: of the dataset; files are one split, whatever it is called.
+        name: configuration of a Hub dataset.
+        revision: its commit.
+        streaming: nothing of a Hub dataset is downloaded ahead.
+
+    Raises:
+        RecipeError: there is no such dataset, configuration or split, or `datasets` is not installed.
+        DocumentError: a file is damaged.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise RecipeError(_NO_DATASETS) from error
+    try:
+        if isinstance(source, str):
+            table = datasets.load_dataset(source, name, split=split, revision=revision, streaming=streaming)
+        else:
+            _check_files(source)
+            files = [str(file) for file in source]
+            table = datasets.load_dataset("parquet", data_files={"train": files}, split="train", streaming=True)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise RecipeError(
+            f"{source if isinstance(source, str) else files} cannot be opened as a dataset with the split {split!r}: "
+            f"{str(error).splitlines()[0]} Expected a folder, a file, or a name such as user/name that can be reached. Check the "
+            "spelling, the split, the configuration and the network."
+        ) from error
+    if isinstance(table, datasets.Dataset):
+        table = table.to_iterable_dataset()  # whose cast is done row by row
+    return table if table.features is None else table.cast(_leave_encoded(table.features))
+
+
+def _leave_encoded(feature: Any) -> Any:
+    import datasets
+
+    if isinstance(feature, datasets.Image):
+        return datasets.Image(decode=False)
+    if isinstance(feature, datasets.List):
+        return datasets.List(_leave_encoded(feature.feature), feature.length)
+    if isinstance(feature, dict):
+        return type(feature)({name: _leave_encoded(own) for name, own in feature.items()})
+    return feature
 
 
 def _list_features() -> "datasets.Features":

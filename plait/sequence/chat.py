@@ -12,9 +12,10 @@ Knows the strings of a wording and no ids; which markers a picture gets is said 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
-from plait.document import Document, ImageSpan, TextSpan
+from plait.document import Document, ImageSpan, Span, TextSpan
 from plait.errors import DocumentError
 from plait.sequence.layout import END, UNCONDITIONAL
 
@@ -79,6 +80,12 @@ def write_chat(messages: Sequence[Message], wording: ChatWording, id: str = "") 
     if not is_complete:
         writer.text(wording.assistant, False)
     return Document(tuple(writer.spans), id=id, ends=is_complete)
+
+
+def split_turns(document: Document) -> list[dict[str, Any]]:
+    """The messages of a raw dialogue, whose spans say by their loss who speaks: without it the user, with it the assistant."""
+    turns = groupby(document.spans, key=lambda span: span.loss)
+    return [{"role": ROLES[is_answer], "content": [_block(span) for span in spans]} for is_answer, spans in turns]
 
 
 def read_chat(document: Document, wording: ChatWording) -> list[dict[str, Any]]:
@@ -149,6 +156,10 @@ class _Writer:
             self.spans[-1] = TextSpan(last.text + text, loss)
         else:
             self.spans.append(TextSpan(text, loss))
+
+
+def _block(span: Span) -> dict[str, Any]:
+    return {"type": "text", "text": span.text} if isinstance(span, TextSpan) else {"type": "image", "image": span}
 
 
 def _blocks(message: Message, index: int) -> list[str | ImageSpan]:

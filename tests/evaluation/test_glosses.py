@@ -20,7 +20,7 @@ from tests.data.tiny_wordnet import make_synsets
 from tests.evaluation.stub_models import codes
 
 WORDNET = WordNet(make_synsets())
-TOKENIZER = train_subwords(iterate_texts(WORDNET.select("train")), 400)
+TOKENIZER = train_subwords(iterate_texts(WORDNET.select("train")), size=400, has_leading_space=True)
 
 
 class Scorer:

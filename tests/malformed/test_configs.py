@@ -130,6 +130,7 @@ def drawing(*overrides: str) -> tuple[str, ...]:
     Case("ratio-over-one", "train", on_tiny("template.text_to_image_ratio=1.4"), "text_to_image_ratio is 1.4",
          "expected a share between 0 and 1", "Set template.text_to_image_ratio"),
     Case("base-missing", "train", ("experiment=liquid/pretraining",), r"base\.vision_tokenizer is", "not set", "Next: plait-train exp"),
+    Case("data-without-a-path", "train", on_tiny("data=hub"), r"data\.path", "Missing mandatory value.*Expected", "set it on the comm"),
     Case("encode-without-tokenizer", "encode", (), r"base\.vision_tokenizer is", "not set", "Next: plait-train experiment"),
     Case("document-two-errors", "generate", drawing("document={given}/two-errors.json"), r"two-errors\.json.*span 0 .*span 1",
          "2 problems: .*'txt'.*None.*Expected", "Correct the JSON"),

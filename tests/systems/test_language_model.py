@@ -17,7 +17,9 @@ def make(size: int = 300, rows: int = 320):
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 16}
     backbone = CausalLM.from_config("qwen3", vocab_size=rows, num_key_value_heads=2, tie_word_embeddings=True, **sizes)
-    return build(backbone=backbone, text_tokenizer=train_subwords(TEXTS, size), template=PlainTemplate())
+    return build(
+        backbone=backbone, text_tokenizer=train_subwords(TEXTS, size=size, has_leading_space=True), template=PlainTemplate()
+    )
 
 
 @pytest.fixture(scope="module")

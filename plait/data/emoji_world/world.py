@@ -40,6 +40,8 @@ class EmojiWorld:
     colours = COLOURS
     splits = SPLITS
     tasks = TASKS
+    is_closed = True
+    """Its words are all the words that there are."""
 
     def __init__(self, image_size: int = 64, seed: int = 0, has_painted: bool = False) -> None:
         if image_size < 32 or image_size % 16:
