@@ -14,7 +14,14 @@ from plait.document import Document, TextSpan
 
 
 def train_subword_tokenizer(
-    *, world: Any, template: Any, wordnet: WordNet, size: int, specials: Sequence[str] = (), has_glyphs: bool = True
+    *,
+    world: Any,
+    template: Any,
+    wordnet: WordNet,
+    size: int,
+    specials: Sequence[str] = (),
+    has_glyphs: bool = True,
+    folders: Mapping[str, str | None] | None = None,
 ) -> SubwordTokenizer:
     """A subword tokenizer trained on the training texts of WordNet, on a world and on the wording of a system.
 
@@ -22,6 +29,7 @@ def train_subword_tokenizer(
         size: number of ids.
         specials: strings that are one id although no text has them yet (turns of a chat, for stages that follow).
         has_glyphs: whether the names of the real glyphs are among the texts.
+        folders: as for `wiring.train_text_tokenizer`, whose place this one takes; not needed, as WordNet stays as it is.
     """
     texts = chain(iterate_texts(wordnet.select("train")), world.vocabulary_texts(glyphs=has_glyphs), template.texts())
     return train_subwords(texts, specials, size, has_leading_space=True)

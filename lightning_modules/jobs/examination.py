@@ -156,7 +156,7 @@ def flatten(found: Evaluation, cost: Mapping[str, float], policy: str) -> dict[s
         summary[key] = figure["value"]
         summary |= {f"{key}.{name}": figure[name] for name in ("low", "high", "n", "gap_closed") if name in figure}
         summary |= {f"{key}.{name}": value for name, value in figure["baselines"].items()}
-    summary |= {f"{key}.skipped": skip["prompts"] for key, skip in found.facts["skipped"].items()}
+    summary |= {f"{key}.skipped": skip["prompts"] for key, skip in found.facts.get("skipped", {}).items()}
     summary |= {f"cost/{name}": value for name, value in cost.items()}
     return summary | {"policy/image": policy}
 

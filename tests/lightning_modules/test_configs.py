@@ -94,7 +94,7 @@ def test_without_a_recipe_or_a_folder_the_message_says_what_to_choose(tmp_path):
         launch(compose_job("train", [f"paths.folder={tmp_path}"]))
     assert not HydraConfig.initialized()
     with pytest.raises(RecipeError, match=r"paths\.folder is not set"):
-        launch(compose_job("train", ["experiment=liquid/pretraining"]))
+        launch(compose_job("train", ["experiment=liquid/pretraining", "base.vision_tokenizer=random"]))
 
 
 def test_the_demo_is_a_plan_that_holds():

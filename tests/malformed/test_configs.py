@@ -123,7 +123,7 @@ def drawing(*overrides: str) -> tuple[str, ...]:
     Case("misspelt-key", "train", on_tiny("template.caption_drop=0.2"), r"template\.caption_drop", "no such key. Expected .*in temp",
          r"did you mean template\.caption_dropout\?"),
     Case("unknown-experiment", "train", ("experiment=liquid/pretrain",), "experiment=liquid/pretrain",
-         "no such option. Expected one of liquid/instruction", "did you mean experiment=liquid/pretraining"),
+         "no such option. Expected one of .*liquid/instruction", "did you mean experiment=liquid/pretraining"),
     Case("unknown-option", "train", on_tiny("backbone=huge"), "backbone=huge", "Expected one of .*hub, saved", "choose among|did you"),
     Case("override-cut", "train", on_tiny("template.caption_dropout=[0.2"), r"caption_dropout=\[0\.2", "Expected key=value", "close"),
     Case("reference-to-nothing", "train", on_tiny("seed=${nowhere}"), "seed", "'nowhere' not found.*Expected", "set it on the comm"),
@@ -134,7 +134,7 @@ def drawing(*overrides: str) -> tuple[str, ...]:
     Case("encode-without-tokenizer", "encode", (), r"base\.vision_tokenizer is", "not set", "Next: plait-train experiment"),
     Case("document-two-errors", "generate", drawing("document={given}/two-errors.json"), r"two-errors\.json.*span 0 .*span 1",
          "2 problems: .*'txt'.*None.*Expected", "Correct the JSON"),
-    Case("report-of-nothing", "report", ("runs=[{given}]",), "given is no run folder", r"expected passport\.json", "Check the path"),
+    Case("report-of-nothing", "report", ("runs=[{given}]",), r"run-of-bits/job\.json", "cannot be read", "finish the run"),
 )  # fmt: skip
 def test_a_command_refuses(
     case: Any, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
@@ -156,7 +156,7 @@ def test_a_command_refuses(
 
 @table(
     Case("misspelt-group", "train", on_tiny("sclae=paper"), "sclae", "no such key. Expected one of", "did you mean "),
-    Case("unknown-curriculum", "train", ("curriculum=demoo",), "curriculum=demoo", "one of demo, sk", r"curriculum=demo\?"),
+    Case("unknown-curriculum", "train", ("curriculum=demoo",), "curriculum=demoo", "one of demo, own, sk", r"curriculum=demo\?"),
     Case("no-recipe", "train", (), "recipe", "Expected experiment=", "--help"),
     Case("seed-a-word", "train", (*TOKENIZER, "seed=one"), "seed is 'one'", "expected a whole number from 0", "set seed="),
     Case("seed-negative", "train", (*TOKENIZER, "seed=-1"), "seed is -1", "expected a whole number from 0", "set seed="),

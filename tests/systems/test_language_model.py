@@ -71,5 +71,5 @@ def test_pictures_and_silence_are_refused() -> None:
         template.wrap(Document((TextSpan("a", loss=True), ImageSpan("x"))), 0)
     with pytest.raises(RecipeError, match="0 pictures and 0 spans with loss"):
         template.wrap(Document((TextSpan("a"),)), 0)
-    with pytest.raises(RecipeError, match="has 300 ids but the backbone's table has 64 rows"):
+    with pytest.raises(RecipeError, match=r"has \d+ ids but the backbone's table has 64 rows"):
         make(rows=64)
