@@ -1,7 +1,7 @@
-"""What a finished part can do, measured once at the end of its training and written beside it.
+"""What a part can do, measured while it trains and at the end.
 
-The recipe gives a callable that measures (lightning_modules/jobs/bases.py); the model is put to rest meanwhile, so that measuring
-never changes what is saved.
+The recipe gives a callable that measures (lightning_modules/jobs/bases.py, learning.py); the model is put to rest meanwhile, so that
+measuring never changes what is trained or saved.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,20 +16,34 @@ from lightning_modules.callbacks.sample_gallery import at_rest
 from lightning_modules.callbacks.throughput import paused_clocks
 
 
-class ExaminationAtEnd(Quiet):
-    """Examines the finished model.
+class Examination(Quiet):
+    """Examines the model.
 
     Args:
-        folder: run folder; figures go to `examination/` in it.
+        folder: run folder; what `examine` writes goes to `examination/` in it.
         examine: (model, folder) -> figure name -> value.
+        every_n_steps: optimiser steps between two examinations; 0 examines only the finished model.
     """
 
-    def __init__(self, folder: str | Path, examine: Callable[[nn.Module, Path], Mapping[str, Any]]) -> None:
-        self.folder, self.examine = Path(folder) / "examination", examine
+    def __init__(
+        self, folder: str | Path, examine: Callable[[nn.Module, Path], Mapping[str, Any]], every_n_steps: int = 0
+    ) -> None:
+        self.folder, self.examine, self.every_n_steps = Path(folder) / "examination", examine, every_n_steps
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Examine, if it is due and this is not the last step."""
+        is_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        is_due = is_step and self.every_n_steps and trainer.global_step % self.every_n_steps == 0
+        if is_due and trainer.global_step < pl_module.max_steps:
+            self._look(trainer, pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Measure, unless training was stopped before its last step."""
-        if trainer.global_step < pl_module.max_steps or not trainer.is_global_zero:
+        """Examine the finished model, unless training was stopped before its last step."""
+        if trainer.global_step >= pl_module.max_steps:
+            self._look(trainer, pl_module)
+
+    def _look(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        if not trainer.is_global_zero:
             return
         with paused_clocks(trainer), at_rest(pl_module.model):
             summary = self.examine(pl_module.model, self.folder)
