@@ -8,12 +8,14 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from plait.atomic import write_json
 from plait.errors import CheckpointError
 from plait.evaluation.arms import compare_arms
+from plait.evaluation.learning import Curve, compare_costs
 from plait.evaluation.table import spell_figure, write_row
 from plait.runs import Run
 
@@ -27,20 +29,32 @@ LEFT_OUT = (
 """ends of the names of figures that are in results.json and not on the page; of `WHOLE` the page has the main figure only"""
 COSTS = ("duration_s", "tokens", "parameters_trained", "training_flops_by_rule")
 """of the fastest run of an arm: the others waited for other work on the machine"""
+EXAMINED = "examination/"
+LEVELS = (0.25, 0.5, 0.75, 0.9)
+"""shares of right answers at which costs are compared"""
 log = logging.getLogger(__name__)
 
 
 def collect(
-    *, name: str, folder: str, arms: Mapping[str, Sequence[str]], seeds: Sequence[int], reference: str, report: str
+    *,
+    name: str,
+    folder: str,
+    arms: Mapping[str, Sequence[str]],
+    seeds: Sequence[int],
+    reference: str,
+    report: str,
+    starts_from: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write the results of all arms and seeds that have finished.
 
     Args:
         folder: of the study, see `lightning_modules.loops.study`.
         report: where results.json, the page and the sheets lie. A page without the two marks is refused.
+        starts_from: see `lightning_modules.loops.study`.
 
     Returns:
-        What is in results.json: per arm its overrides, runs (id, commit, cost) and figures; what is missing; the shared runs.
+        What is in results.json: per arm its overrides, runs (id, commit, cost) and figures; what is missing; the shared runs; and, where
+        the recipe examined its models while they trained, curves and the ratios of costs to reach a level.
     """
     places = {arm: {seed: Path(folder, arm, f"seed-{seed}") for seed in seeds} for arm in arms}
     items = read_items(places)
@@ -69,6 +83,9 @@ def collect(
             for arm, places in found.items()
         },
     }
+    results |= describe_learning(
+        found, reference, {arm: Path(folder, "shared", name) for arm, name in (starts_from or {}).items()}
+    )
     place = Path(report)
     place.mkdir(parents=True, exist_ok=True)
     write_json(place / "results.json", round_numbers(results))
@@ -80,6 +97,56 @@ def collect(
         (place / PAGE).write_text(fill_page((place / PAGE).read_text(encoding="utf-8"), results), encoding="utf-8")
     log.info("%d of %d runs are in %s", sum(map(len, found.values())), len(arms) * len(seeds), place / "results.json")
     return results
+
+
+def describe_learning(
+    places: Mapping[str, Mapping[int, Path]], reference: str, bases: Mapping[str, Path]
+) -> dict[str, dict[str, Any]]:
+    """Curves over floating point operations (by the rule, see `Run.cost`), and per arm, figure and level the cost over that of the
+    reference: of the stage alone, and with what its base had cost. Empty where nothing was examined while it trained.
+
+    Args:
+        bases: arm -> run folder of what it starts from.
+    """
+    curves: dict[str, dict[str, dict[str, Curve]]] = {}
+    for arm, seeds in places.items():
+        for seed, place in seeds.items():
+            for figure, curve in _read_curves(Run(place / "pretraining")).items():
+                curves.setdefault(figure, {}).setdefault(arm, {})[str(seed)] = curve
+    if not curves:
+        return {}
+    ratios = {
+        f"{figure} >= {level}": {
+            arm: {
+                "alone": asdict(compare_costs(own, arms[reference], level)),
+                "with_base": asdict(compare_costs(own, arms[reference], level, before=_flops(bases[arm])))
+                if arm in bases
+                else None,
+            }
+            for arm, own in arms.items()
+            if arm != reference
+        }
+        for figure, arms in curves.items()
+        if reference in arms
+        for level in LEVELS
+    }
+    return {"learning": curves, "cost_ratios": ratios}
+
+
+def _read_curves(run: Run) -> dict[str, Curve]:
+    """figure -> (operations, values)."""
+    keys = [key for key in run.metrics.keys if key.startswith(EXAMINED)]
+    if not keys:
+        return {}
+    per_step = run.cost["training_flops_by_rule"] / (run.metrics.series("perf/rate_tokens_per_s")[0][-1] + 1)
+    return {
+        key.removeprefix(EXAMINED): ([(step + 1) * per_step for step in steps], values)
+        for key, (steps, values) in ((key, run.metrics.series(key)) for key in keys)
+    }
+
+
+def _flops(place: Path) -> float:
+    return Run(place).cost["training_flops_by_rule"]
 
 
 def read_items(places: Mapping[str, Mapping[int, Path]]) -> dict[str, dict[int, Any]]:
@@ -128,12 +195,32 @@ def write_tables(results: Mapping[str, Any]) -> Iterator[str]:
         for key in shown:
             gaps = (arms[arm]["figures"].get(key, {}).get("minus_reference") for arm in others)
             yield write_row([key, *(spell_figure(gap, "+.2f") for gap in gaps)])
+    if results.get("cost_ratios"):
+        yield from _write_cost_ratios(results["cost_ratios"], reference)
     yield from ("", write_row(["cost of training, fastest run", *arms]), write_row(["---"] * (len(arms) + 1)))
     fastest = [min(arm["runs"].values(), key=lambda run: run["duration_s"]) for arm in arms.values()]
     for cost in COSTS:
         yield write_row([cost, *(f"{run[cost]:,.0f}" if run[cost] < 1e9 else f"{run[cost]:.2e}" for run in fastest)])
     yield write_row(["runs", *(len(arm["runs"]) for arm in arms.values())])
     yield ""
+
+
+def _write_cost_ratios(ratios: Mapping[str, Any], reference: str) -> Iterator[str]:
+    arms = list(next(iter(ratios.values())))
+    kinds = ("alone", "with_base")
+    yield from ("", f"Training operations to reach a level, over those of {reference} (below 1: cheaper):", "")
+    yield write_row(["level on val", *(f"{arm}, {kind.replace('_', ' ')}" for arm in arms for kind in kinds)])
+    yield write_row(["---"] * (1 + len(arms) * len(kinds)))
+    for level, own in ratios.items():
+        yield write_row([level, *(_spell_ratio(own[arm][kind]) for arm in arms for kind in kinds)])
+
+
+def _spell_ratio(ratio: Mapping[str, Any] | None) -> str:
+    if ratio is None:
+        return ""
+    if ratio["value"] is None:
+        return "reached by {} of {}, {} of {}".format(*(ratio[key][i] for i in (0, 1) for key in ("reached", "seeds")))
+    return f"{ratio['value']:.2f}" + ("" if ratio["low"] is None else f" [{ratio['low']:.2f}, {ratio['high']:.2f}]")
 
 
 def round_numbers(value: Any, digits: int = 4) -> Any:

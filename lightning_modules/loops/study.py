@@ -36,6 +36,7 @@ def run_arm(
     reference: str,
     shared: Sequence[Mapping[str, Any]],
     stages: Sequence[Mapping[str, Any]],
+    starts_from: Mapping[str, str] | None = None,
     report: str | None = None,
     overrides: Sequence[str] | None = None,
 ) -> bool:
@@ -47,6 +48,7 @@ def run_arm(
         seeds: all seeds of the study.
         reference: the arm that the others are compared with.
         shared, stages: see `run_curriculum`; the seed of `stages` is that of the arm.
+        starts_from: arm -> the shared stage that trained what it starts from, whose cost is counted where costs are compared.
         report: folder for results and sheets; None writes none.
         overrides: for every stage that trains; None takes those of the command line.
 
@@ -73,7 +75,15 @@ def run_arm(
         run_curriculum(stages=[own, *rest], folder=str(place), overrides=passed)
     if report is not None:
         with lock(Path(folder)):
-            collect(name=name, folder=folder, arms=arms, seeds=seeds, reference=reference, report=report)
+            collect(
+                name=name,
+                folder=folder,
+                arms=arms,
+                seeds=seeds,
+                reference=reference,
+                report=report,
+                starts_from=starts_from or {},
+            )
     return True
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from lightning_modules.jobs.study import BEGIN, END, collect, fill_page
+from lightning_modules.jobs.study import BEGIN, END, collect, fill_page, write_tables
 from lightning_modules.loops.curriculum import check_stages, compose_job
 from lightning_modules.loops.study import lock, run_arm
 from plait.errors import CheckpointError, RecipeError
@@ -103,6 +103,42 @@ def test_results_hold_what_has_finished_and_name_what_has_not():
     assert "| tokens | 40 | 40 |" in page
 
 
+LEDGER_ROW = {"part": "backbone", "parameters": 1, "tensors": 1, "is_trainable": True}
+
+
+def write_curve(place: Path, values: list[float]) -> None:
+    """Ten tokens per step, of one trained parameter; an examination every step."""
+    place.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"step": step, "perf/rate_tokens_per_s": 5.0, "perf/step_duration_s": 2.0, "examination/val/captions": value}
+        for step, value in enumerate(values)
+    ]
+    (place / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (place / "ledger.json").write_text(json.dumps({"rows": [LEDGER_ROW], "digests": {}}))
+    (place / "job.json").write_text(json.dumps({"id": "x", "duration_s": 1.0, "state": "finished"}))
+    (place / "passport.json").write_text(json.dumps({"code": {"commit": "abc", "changed": []}, "state": "finished"}))
+
+
+def test_costs_of_a_level_are_compared_with_and_without_what_the_base_had_cost():
+    for seed in (1, 2):
+        write_run("plain", seed, [0, 1])
+        write_run("more", seed, [1, 1])
+        write_curve(Path(f"study/plain/seed-{seed}/pretraining"), [0.0, 0.0, 0.0, 0.5])
+        write_curve(Path(f"study/more/seed-{seed}/pretraining"), [0.0, 0.5, 0.5, 0.6])
+    write_curve(Path("study/shared/one"), [0.0, 0.0])
+    settings = {"name": "study", "folder": "study", "arms": ARMS, "seeds": [1, 2], "reference": "plain", "report": "report"}
+    results = collect(**settings, starts_from={"more": "one"})
+    costs, values = results["learning"]["val/captions"]["plain"]["1"]
+    assert (costs, values) == ([60.0, 120.0, 180.0, 240.0], [0.0, 0.0, 0.0, 0.5])
+    ratio = results["cost_ratios"]["val/captions >= 0.5"]["more"]
+    assert ratio["alone"]["value"] == pytest.approx(120 / 240)
+    assert ratio["with_base"]["value"] == pytest.approx((120 + 120) / 240)
+    assert results["cost_ratios"]["val/captions >= 0.9"]["more"]["alone"]["reached"] == (0, 0)
+    lines = "\n".join(write_tables(results))
+    assert "| val/captions >= 0.5 | 0.50 [0.50, 0.50] | 1.00 [1.00, 1.00] |" in lines
+    assert "reached by 0 of 2, 0 of 2" in lines
+
+
 def test_a_page_without_a_place_for_tables_is_refused():
     with pytest.raises(CheckpointError, match="has no place for its tables"):
         fill_page("A question.", {})
@@ -124,7 +160,12 @@ def test_every_arm_of_a_study_composes_and_is_swept(path):
     assert job["reference"] in job["arms"]
 
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+REPORTED = [
+    path for path in STUDIES if (ROOT / "reports/studies" / path.stem.removeprefix("study_") / "results.json").is_file()
+]
+
+
+@pytest.mark.parametrize("path", REPORTED, ids=lambda path: path.stem)
 def test_what_is_reported_is_what_the_study_lists(path):
     job = OmegaConf.to_container(compose_job("train", [f"experiment={path.parent.name}/{path.stem}"]).job, resolve=True)
     report = ROOT / job["report"]
