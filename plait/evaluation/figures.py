@@ -154,5 +154,8 @@ def average(key: str, figures: Mapping[str, Figure], records: Sequence[Record], 
     first, *others = (figure.baselines for figure in asked.values())
     shared = [name for name in first if all(name in other for other in others)]
     baselines = {name: sum(figure.baselines[name] for figure in asked.values()) / len(asked) for name in shared}
-    found = Figure(interval.value, interval.low, min(interval.high, 1.0), interval.n, baselines, policy, skipped, reason)
+    # the mean of the items is the same up to rounding, which may not put it outside its interval
+    value = sum(figure.value for figure in asked.values()) / len(asked)
+    low, high = min(interval.low, value), max(min(interval.high, 1.0), value)
+    found = Figure(value, low, high, interval.n, baselines, policy, skipped, reason)
     return found, named

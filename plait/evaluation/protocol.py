@@ -7,7 +7,7 @@ reconstructions of training pictures, and never again. The protocol knows system
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -48,6 +48,10 @@ EXAMINATIONS: Mapping[str, Examination] = {
 }
 TEXT_EXAMINATIONS = ("glosses",)
 """examinations that need no pictures: all that a language model without any can take"""
+
+LONG_EXAMINATIONS = ("interleaved", "context")
+"""examinations whose prompts are sequences of many pictures: they take a third of the prompts (one of `interleaved` draws eight pictures,
+one of `context` reads up to five), and their figures say how many"""
 
 HEADLINES = (
     *EXAMINATIONS,
@@ -115,7 +119,7 @@ def evaluate(
         oracle: a `plait.evaluation.verifier.Oracle`.
         codes: image id -> code grids of the model's tokenizer.
         policies: "text", "image" and, for stories, "prose" (see `Bench`).
-        n: prompts per figure.
+        n: prompts per figure; `LONG_EXAMINATIONS` take a third.
         plan: split -> names of examinations. A model without pictures takes `TEXT_EXAMINATIONS` alone, the rest is counted as skipped.
         wordnet: opens WordNet, for those that ask for it.
         is_calibrated: the oracle was calibrated on this tokenizer already.
@@ -148,7 +152,8 @@ def evaluate(
             try:
                 if not has_pictures and name not in TEXT_EXAMINATIONS:
                     raise UnaskableError("The model neither reads nor draws pictures.", n)
-                figures, judged = EXAMINATIONS[name](bench, blind, split)
+                own = replace(bench, n=-(-n // 3)) if name in LONG_EXAMINATIONS else bench
+                figures, judged = EXAMINATIONS[name](own, blind, split)
             except UnaskableError as error:
                 figures, judged = skip(f"{split}/{name}", error.num_prompts, str(error)), []
             duration = time.perf_counter() - start
