@@ -43,7 +43,7 @@ def examine(
     prose_policy: Policy,
     image_policies: Mapping[str, Policy],
     plan: Mapping[str, Sequence[str]] = DEFAULT_PLAN | TEXT_PLAN,
-    text_base: str | None = None,
+    kept_of: str | None = None,
     n: int = 300,
     tuning_n: int = 96,
     batch_size: int = 256,
@@ -59,7 +59,7 @@ def examine(
     Args:
         text_policy: of captions and answers; `prose_policy` of stories.
         image_policies: candidates; the one that draws most val scenes rightly is used for every figure.
-        text_base: folder of the evaluation of the language model that this one started from: what is left of its text ability is said.
+        kept_of: folder of the evaluation of the language model that this one started from: what is left of its text ability is said.
         n: prompts per figure; `tuning_n` for each candidate.
         costs: what training recorded (tokens, seconds), reported beside the figures.
         features: the encoder of the distribution figures; None leaves them out.
@@ -103,8 +103,8 @@ def examine(
     cost = summarise_cost(model.parts, model.builder.layout.num_codes + 2).to_dict() | dict(costs or {})
     cost |= {"evaluation_duration_s": reading.duration_s, "evaluation_peak_memory_bytes": reading.peak_memory_bytes}
     items = list_items(found)
-    if text_base is not None:
-        shares = keep_shares(items, _read_items(text_base))
+    if kept_of is not None:
+        shares = keep_shares(items, _read_items(kept_of))
         found = replace(found, results=found.results | {key: figure.to_dict() for key, figure in shares.items()})
     write_json(place / "evaluation.json", {"results": found.results, "facts": found.facts | choices, "cost": cost})
     summary = flatten(found, cost, chosen)
@@ -144,7 +144,7 @@ def _read_items(folder: str) -> dict[str, list[dict[str, Any]]]:
     path = Path(folder) / "items.json"
     if not path.is_file():
         raise RecipeError(
-            f"text_base={folder} holds no items.json: expected the folder of a finished plait-evaluate. Make one."
+            f"kept_of={folder} holds no items.json: expected the folder of a finished plait-evaluate. Make one."
         )
     return json.loads(path.read_text(encoding="utf-8"))
 

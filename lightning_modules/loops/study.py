@@ -72,7 +72,12 @@ def run_arm(
             return False
         first, *rest = stages
         own = {**first, "overrides": [*first["overrides"], f"seed={seed}", *arms[arm]]}
-        run_curriculum(stages=[own, *rest], folder=str(place), overrides=passed)
+        try:
+            run_curriculum(stages=[own, *rest], folder=str(place), overrides=passed)
+        except Exception as error:
+            # a multirun goes on and raises at its end, hours later
+            log.error("%s, seed %d failed: %s", arm, seed, error)
+            raise
     if report is not None:
         with lock(Path(folder)):
             collect(

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from lightning_modules.instantiate import Assembly
 from lightning_modules.launch import adopt_run, launch, load_bases
@@ -70,14 +69,15 @@ def test_the_command_examines_it_and_says_what_is_kept(base, tmp_path) -> None:
     assert first["held_out/gloss_choice.chance"] == 0.25
     # eight items are too few for the interval of a share (tests/evaluation/test_glosses.py has enough), and it says so
     with pytest.raises(DocumentError, match="some resamples of 8 items give 0"):
-        launch(compose_job("evaluate", [*options, f"paths.folder={tmp_path / 'again'}", f"text_base={tmp_path / 'first'}"]))
+        launch(compose_job("evaluate", [*options, f"paths.folder={tmp_path / 'again'}", f"kept_of={tmp_path / 'first'}"]))
     with pytest.raises(RecipeError, match=r"holds no items\.json: expected the folder of a finished plait-evaluate"):
-        launch(compose_job("evaluate", [*options, f"paths.folder={tmp_path / 'third'}", f"text_base={base}"]))
+        launch(compose_job("evaluate", [*options, f"paths.folder={tmp_path / 'third'}", f"kept_of={base}"]))
 
 
 def test_liquid_trains_on_it_and_can_be_asked_for_glosses(base, tmp_path) -> None:
     launch(compose_job("train", [*LIQUID, f"base.backbone={base}", f"paths.folder={tmp_path / 'liquid'}"]))
-    config = OmegaConf.create({"run": str(tmp_path / "liquid")})
+    # no key of the evaluation may stand for one of the recipe
+    config = compose_job("evaluate", [f"run={tmp_path / 'liquid'}", "kept_of=elsewhere", "logger=none"])
     adopt_run(config)
     assembly = Assembly(config)
     assert set(load_bases(config, assembly)) == {"backbone", "model"}
