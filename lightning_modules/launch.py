@@ -7,6 +7,7 @@ about; `fit` is the job that trains, the others are functions of the library nam
 import hashlib
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ def run_command(config: DictConfig) -> Any:
         The metric named by `optimized_metric`, for hyperparameter searches; otherwise nothing.
 
     Raises:
-        RecipeError: a value is missing in the config or refers to one that is not there.
+        RecipeError: a value is missing in the config or refers to one that is not there, or no metric has that name.
     """
     # Lightning advertises there; what a person needs to know comes from the ledger and the log of the job
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
@@ -59,7 +60,23 @@ def run_command(config: DictConfig) -> Any:
             "Next: set it on the command line or in the experiment; `--cfg job` prints what is there."
         ) from error
     metric = config.get("optimized_metric")
-    return result[metric] if metric else None
+    return read_metric(result, metric) if metric else None
+
+
+def read_metric(result: Any, name: str) -> float:
+    """The objective of a search among the metrics that a job returned.
+
+    Raises:
+        RecipeError: it has no such metric, or the number is not finite, which no search can rank.
+    """
+    metrics = result if isinstance(result, Mapping) else {}
+    value = metrics.get(name)
+    if not isinstance(value, float) or not math.isfinite(value):
+        raise RecipeError(
+            f"optimized_metric={name} is {value}, expected a finite number under one of {', '.join(metrics) or 'no names at all'}. "
+            "Next: name a metric of training; for val/loss a validation must fall within trainer.max_steps."
+        )
+    return value
 
 
 def launch(config: DictConfig, **facts: Any) -> Any:
