@@ -25,6 +25,7 @@ from yaml import YAMLError
 
 from lightning_modules.callbacks.same_job import SameJob
 from lightning_modules.checkpoint_io import FolderCheckpointIO
+from lightning_modules.config_checks import check_config
 from lightning_modules.devices import check_accelerator
 from lightning_modules.instantiate import Assembly
 from lightning_modules.lineage import trace_parents, write_lineage
@@ -87,9 +88,10 @@ def launch(config: DictConfig, **facts: Any) -> Any:
         facts: what the caller wants to find again in the record of the job.
 
     Raises:
-        RecipeError: the config names no recipe, a forbidden target, a machine that is not there, or a base that is not there;
-            or the processes of this job are not about the same.
+        RecipeError: the config names no recipe, a key that nobody reads, a forbidden target, a machine that is not there, or a base
+            that is not there; or the processes of this job are not about the same.
     """
+    check_config(OmegaConf.to_container(config, resolve=False))
     adopt_run(config)
     if config.get("job") is None:
         raise RecipeError("No recipe chosen. Expected experiment=<system>/<name> or curriculum=<name>; `--help` lists them.")
