@@ -38,13 +38,13 @@ class StopSignals:
         self._before.clear()
 
     def pass_on(self, number: signal.Signals) -> None:
-        """Do what the former handler would have done: requeue for Slurm's signal, a KeyboardInterrupt for the others."""
+        """Do what the former handler would have done (requeue, for Slurm's signal), then stop with a KeyboardInterrupt."""
         before = self._before.get(number)
         self.restore()
         self.requested = None
         if number not in (signal.SIGINT, signal.SIGTERM) and callable(before):
             before(number, None)
-            return
+        # after a requeue too: what would be trained until Slurm ends the job is trained again
         raise KeyboardInterrupt(f"stopped by {number.name}")
 
     def _note(self, number: int, frame: FrameType | None) -> None:

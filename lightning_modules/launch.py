@@ -7,6 +7,7 @@ about; `fit` is the job that trains, the others are functions of the library nam
 import hashlib
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from yaml import YAMLError
 
 from lightning_modules.callbacks.same_job import SameJob
 from lightning_modules.checkpoint_io import FolderCheckpointIO
+from lightning_modules.config_checks import check_config
 from lightning_modules.devices import check_accelerator
 from lightning_modules.instantiate import Assembly
 from lightning_modules.lineage import trace_parents, write_lineage
@@ -45,7 +47,7 @@ def run_command(config: DictConfig) -> Any:
         The metric named by `optimized_metric`, for hyperparameter searches; otherwise nothing.
 
     Raises:
-        RecipeError: a value is missing in the config or refers to one that is not there.
+        RecipeError: a value is missing in the config or refers to one that is not there, or no metric has that name.
     """
     # Lightning advertises there; what a person needs to know comes from the ledger and the log of the job
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
@@ -59,7 +61,23 @@ def run_command(config: DictConfig) -> Any:
             "Next: set it on the command line or in the experiment; `--cfg job` prints what is there."
         ) from error
     metric = config.get("optimized_metric")
-    return result[metric] if metric else None
+    return read_metric(result, metric) if metric else None
+
+
+def read_metric(result: Any, name: str) -> float:
+    """The objective of a search among the metrics that a job returned.
+
+    Raises:
+        RecipeError: it has no such metric, or the number is not finite, which no search can rank.
+    """
+    metrics = result if isinstance(result, Mapping) else {}
+    value = metrics.get(name)
+    if not isinstance(value, float) or not math.isfinite(value):
+        raise RecipeError(
+            f"optimized_metric={name} is {value}, expected a finite number under one of {', '.join(metrics) or 'no names at all'}. "
+            "Next: name a metric of training; for val/loss a validation must fall within trainer.max_steps."
+        )
+    return value
 
 
 def launch(config: DictConfig, **facts: Any) -> Any:
@@ -70,9 +88,10 @@ def launch(config: DictConfig, **facts: Any) -> Any:
         facts: what the caller wants to find again in the record of the job.
 
     Raises:
-        RecipeError: the config names no recipe, a forbidden target, a machine that is not there, or a base that is not there;
-            or the processes of this job are not about the same.
+        RecipeError: the config names no recipe, a key that nobody reads, a forbidden target, a machine that is not there, or a base
+            that is not there; or the processes of this job are not about the same.
     """
+    check_config(OmegaConf.to_container(config, resolve=False))
     adopt_run(config)
     if config.get("job") is None:
         raise RecipeError("No recipe chosen. Expected experiment=<system>/<name> or curriculum=<name>; `--help` lists them.")

@@ -107,7 +107,7 @@ def check_start(*, trains: bool, is_sweep: bool, strategy: str) -> None:
 
     Args:
         trains: whether the job is training, the only one that is shared out.
-        is_sweep: whether this process runs several jobs, one after the other (Hydra's -m).
+        is_sweep: whether this process runs several jobs (Hydra's -m).
         strategy: of the Trainer, "auto" where a single process suffices.
 
     Raises:
@@ -115,7 +115,7 @@ def check_start(*, trains: bool, is_sweep: bool, strategy: str) -> None:
     """
     if is_sweep and (count_ranks() > 1 or strategy != "auto"):
         raise RecipeError(
-            f"-m runs its jobs one after the other in this process, with {count_ranks()} rank(s) and trainer.strategy={strategy}: "
+            f"-m runs its jobs in one process each or one after the other, with {count_ranks()} rank(s) and trainer.strategy={strategy}: "
             f"after a failure the ranks of two jobs would train together. Next: leave -m out and start every job on its own, {START}."
         )
     if count_ranks() > 1 and not trains:

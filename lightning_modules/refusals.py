@@ -1,4 +1,5 @@
-"""How a command says no: one paragraph on stderr and exit code 2, for errors of plait and of Hydra's composition alike.
+"""How a command says no: one paragraph on stderr and exit code 2, for errors of plait and of Hydra's composition alike (a multirun
+whose jobs failed passes on the code of the first).
 
 Hydra would print its own words and leave with 1, and its advice on a misspelt key is to add it. What it found is said here in
 the words of plait: the key or option, what there is in its place, and the nearest names. Errors that nobody foresaw stay whole.
@@ -16,16 +17,20 @@ from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 
+from hydra_plugins.plait.gpus import register
 from plait.errors import PlaitError, RecipeError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+EXTRAS = {"hydra/launcher/submitit_slurm": "slurm", "hydra/sweeper/optuna": "sweeps"}
+"""Options that come with packages of an extra."""
 
 
 def command(main: Callable[[], Any]) -> Callable[[], None]:
-    """A `hydra.main` whose refusals are read by people and by shells."""
+    """A `hydra.main` whose refusals are read by people and by shells, and which knows plait's launcher."""
 
     @functools.wraps(main)
     def run() -> None:
+        register()
         asked = os.environ.get(FULL_ERROR)
         os.environ[FULL_ERROR] = "1"  # Hydra then raises what it would otherwise print
         try:
@@ -35,7 +40,7 @@ def command(main: Callable[[], Any]) -> Callable[[], None]:
                 raise
             refusal = error if isinstance(error, PlaitError) else explain(error)
             print("\n".join([str(refusal), *getattr(refusal, "__notes__", ())]), file=sys.stderr)
-            raise SystemExit(2) from error
+            raise SystemExit(getattr(refusal, "exit_code", 2)) from error
         finally:
             if asked is None:
                 del os.environ[FULL_ERROR]
@@ -53,6 +58,10 @@ def explain(error: HydraException) -> RecipeError:
             "Next: close its brackets and quotes, and quote what holds spaces or commas: key='\"a, b\"'."
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        if extra := EXTRAS.get(error.missing_cfg_file):
+            return RecipeError(
+                f"{error.missing_cfg_file} is not installed. Expected the packages of an extra. Next: pip install 'plait[{extra}]'."
+            )
         group, _, option = error.missing_cfg_file.partition("/")
         known = sorted({*_shipped(group), *(error.options or ())})
         return RecipeError(

@@ -201,7 +201,8 @@ def assign_weights(module: nn.Module, weights: Mapping[str, Tensor], origin: str
 
 
 def check_weights(module: nn.Module, weights: Mapping[str, Tensor], origin: str, *, is_strict: bool = True) -> None:
-    """Compare all names, shapes and ties of weights with those of a module (which may lie on the meta device).
+    """Compare all names, shapes and ties of weights with those of a module (which may lie on the meta device), and refuse weights that
+    are no numbers.
 
     Args:
         origin: names the source of the weights in errors.
@@ -210,6 +211,16 @@ def check_weights(module: nn.Module, weights: Mapping[str, Tensor], origin: str,
     Raises:
         CheckpointError: see `load_weights`.
     """
+    # narrower floats (8 bits) have no test of their own, and are not what trains
+    wide = {name: value for name, value in weights.items() if value.is_floating_point() and value.element_size() > 1}
+    broken = {name: int((~value.isfinite()).sum()) for name, value in wide.items() if not bool(value.isfinite().all())}
+    if broken:
+        name, count = next(iter(broken.items()))
+        raise CheckpointError(
+            f"{origin} holds broken weights: {len(broken)} of {len(weights)} tensors have values that are not finite ({name}: {count} "
+            f"of {weights[name].numel()}). Expected numbers: the training has diverged, or what wrote the file was broken. "
+            "Next: take an earlier checkpoint, or train again, at a lower rate or with gradient_clip_val."
+        )
     own = module.state_dict()
     missing = [name for name in own if name not in weights]
     unexpected = [name for name in weights if name not in own]

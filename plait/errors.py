@@ -23,3 +23,11 @@ class CheckpointError(PlaitError):
 
 class RecipeError(PlaitError):
     """Two parts of a recipe do not fit together, or a recipe asks for something that is not there."""
+
+
+class FailedJobsError(PlaitError):
+    """Some of the jobs of a multirun failed; `exit_code` is that of the first."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

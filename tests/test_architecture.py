@@ -37,10 +37,11 @@ COMMAND_FILES = [f"lightning_modules/{name}.py" for name in COMMANDS]
 
 FENCES = {
     "lightning": ["lightning_modules"],
-    "hydra": ["lightning_modules"],
+    "hydra": ["lightning_modules", "hydra_plugins"],
     "wandb": ["lightning_modules/tracking.py", "lightning_modules/report.py"],
     "wandb_workspaces": ["lightning_modules/reporting/workspace.py"],
     "omegaconf": [
+        "hydra_plugins",
         *(f"lightning_modules/{name}" for name in ("instantiate.py", "launch.py", "pretrained.py", "recipes.py", "loops")),
         *COMMAND_FILES,
     ],
@@ -52,7 +53,9 @@ FENCES = {
 }
 """Library -> the files and folders that may import it."""
 
-SOURCES = sorted(path for root in ("plait", "lightning_modules", "conf") for path in (ROOT / root).rglob("*.py"))
+SOURCES = sorted(
+    path for root in ("plait", "lightning_modules", "hydra_plugins", "conf") for path in (ROOT / root).rglob("*.py")
+)
 
 
 @cache
@@ -123,7 +126,7 @@ def test_commands_hold_no_logic():
 
 def test_packages_are_the_tree():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    inits = [init for name in ("plait", "lightning_modules") for init in (ROOT / name).rglob("__init__.py")]
+    inits = [init for name in ("plait", "lightning_modules", "hydra_plugins") for init in (ROOT / name).rglob("__init__.py")]
     tree = {".".join(init.parent.relative_to(ROOT).parts) for init in inits}
     assert sorted(listed) == sorted(tree | {"plait.conf"})
     missing = {p.parent for p in SOURCES if not (p.parent / "__init__.py").exists()}

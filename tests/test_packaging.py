@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "conf").rglob("*.yaml"))
-SHIPPED = ["pyproject.toml", "README.md", "LICENSE", "NOTICE", "conf", "plait", "lightning_modules"]
+SHIPPED = ["pyproject.toml", "README.md", "LICENSE", "NOTICE", "conf", "plait", "lightning_modules", "hydra_plugins"]
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
@@ -37,7 +37,7 @@ def test_wheel_and_sdist_hold_the_whole_tree(archives):
     with zipfile.ZipFile(archives["wheel"]) as wheel:
         names = set(wheel.namelist())
     assert {f"plait/{name}" for name in CONF} <= names
-    sources = [path for root in ("plait", "lightning_modules") for path in (ROOT / root).rglob("*.py")]
+    sources = [path for root in ("plait", "lightning_modules", "hydra_plugins") for path in (ROOT / root).rglob("*.py")]
     modules = {path.relative_to(ROOT).as_posix() for path in sources}
     assert modules <= names
     assert not [name for name in names if name.startswith(("tests", "outputs", "notebooks", "conf/"))]
@@ -72,3 +72,5 @@ def test_installed_into_a_clean_environment_and_used_from_elsewhere(kind, archiv
     printed = run(*command, cwd=elsewhere)
     assert "name: private" in printed
     assert "_target_: plait.systems.liquid.build" in printed
+    plugins = run(command[0], "--info", "plugins", cwd=elsewhere)
+    assert "GpuLauncher" in plugins

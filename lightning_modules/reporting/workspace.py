@@ -79,6 +79,6 @@ def _import() -> Any:
             raise
         raise RecipeError(
             "target=wandb builds a report of W&B, which needs the package wandb-workspaces: it is not installed. "
-            "Next: pip install 'plait[launchers]', or leave target=page."
+            "Next: pip install 'plait[reports]', or leave target=page."
         ) from error
     return api

@@ -15,6 +15,9 @@ import numpy as np
 
 from plait.errors import DocumentError
 
+ENDS = (0.025, 0.975)
+"""Quantiles between which an interval lies: 95 %, everywhere."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -40,7 +43,6 @@ class Difference:
 def bootstrap_mean(
     values: Sequence[float] | np.ndarray,
     clusters: Sequence[Hashable] | None = None,
-    level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
@@ -49,14 +51,13 @@ def bootstrap_mean(
     Args:
         values: one number per item.
         clusters: per item the name of the group that is drawn as a whole (picture, story); None: every item on its own.
-        level: share of the bootstrap means between `low` and `high`.
         seed: the resampling is a pure function of it.
 
     Raises:
         DocumentError: no values, a value that is not finite, or not one cluster per value.
     """
     means = _resampled_means(np.asarray(values, dtype=np.float64)[:, None], clusters, resamples, seed)[:, 0]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, ENDS)
     return Interval(float(np.mean(values)), float(low), float(high), len(values))
 
 
@@ -64,7 +65,6 @@ def bootstrap_ratio(
     a: Sequence[float] | np.ndarray,
     b: Sequence[float] | np.ndarray,
     clusters: Sequence[Hashable] | None = None,
-    level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
@@ -81,7 +81,7 @@ def bootstrap_ratio(
         raise DocumentError(
             f"A ratio to a mean of {values[:, 1].mean():g} has no interval: some resamples of {len(b)} items give 0."
         )
-    low, high = np.quantile(means[:, 0] / means[:, 1], [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means[:, 0] / means[:, 1], ENDS)
     return Interval(float(values[:, 0].mean() / values[:, 1].mean()), float(low), float(high), len(a))
 
 
@@ -89,7 +89,6 @@ def paired_bootstrap(
     a: Sequence[float] | np.ndarray,
     b: Sequence[float] | np.ndarray,
     clusters: Sequence[Hashable] | None = None,
-    level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Difference:
@@ -102,7 +101,7 @@ def paired_bootstrap(
         raise DocumentError(f"A paired comparison needs the same items twice: found {len(a)} and {len(b)} values.")
     differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     means = _resampled_means(differences[:, None], clusters, resamples, seed)[:, 0]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, ENDS)
     value = float(differences.mean())
     return Difference(value, float(low), float(high), _p_value(means, value), len(differences))
 
@@ -110,7 +109,6 @@ def paired_bootstrap(
 def crossed_mean(
     table: np.ndarray,
     clusters: Sequence[Hashable] | None = None,
-    level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
@@ -127,7 +125,7 @@ def crossed_mean(
     """
     sums, sizes, item_weights = _draw_items(table, clusters, resamples, seed)
     means = _average(sums, sizes, item_weights, np.random.default_rng([seed, 1]))
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, ENDS)
     return Interval(float(table.mean()), float(low), float(high), table.shape[1])
 
 
@@ -135,7 +133,6 @@ def crossed_difference(
     a: np.ndarray,
     b: np.ndarray,
     clusters: Sequence[Hashable] | None = None,
-    level: float = 0.95,
     resamples: int = 4000,
     seed: int = 0,
 ) -> Difference:
@@ -157,7 +154,7 @@ def crossed_difference(
     gaps = columns[:, : len(a)].mean(axis=1) - columns[:, len(a) :].mean(axis=1)
     weights = _draw_item_counts(seed, len(sizes), resamples)
     means = (weights @ gaps) / (weights @ sizes) + _draw_seed_noise((a, b), resamples, seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, ENDS)
     value = float(a.mean() - b.mean())
     return Difference(value, float(low), float(high), _p_value(means, value), a.shape[1])
 

@@ -4,7 +4,7 @@ Knows its parts through protocols only. What a system adds (a frozen encoder, a 
 the same kind; there is no subclass per system.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ class UnifiedModel(nn.Module):
         self.has_max_z = has_max_z
         self.backbone, self.head, self.image_positions = backbone, head, image_positions
         self.builder, self.template = builder, template
-        self._logits = head.logits
+        self._compiled: tuple[nn.Module, Callable[..., Any]] | None = None
         self._tokenizer = [vision_tokenizer.eval()] if isinstance(vision_tokenizer, nn.Module) else [vision_tokenizer]
 
     @property
@@ -116,7 +116,7 @@ class UnifiedModel(nn.Module):
     def compile_generation(self, **options: Any) -> None:
         """Compile what is called once per token (see `CausalLM.compile_decoding` for the options and what they cost)."""
         self.backbone.compile_decoding(**options)
-        self._logits = torch.compile(self.head.logits, **options)
+        self._compiled = (self.head, torch.compile(self.head.logits, **options))
 
     def generate(
         self,
@@ -146,7 +146,7 @@ class UnifiedModel(nn.Module):
         sampler = InterleavedSampler(
             backbone=self.backbone,
             embed=self.embed,
-            logits=self._logits,
+            logits=self._score_next(),
             layout=self.builder.layout,
             guidance_branches=self.template.guidance_branches,
         )
@@ -158,6 +158,12 @@ class UnifiedModel(nn.Module):
             )
         finally:
             self.train(was_training)
+
+    def _score_next(self) -> Callable[..., Any]:
+        """The head's logits: compiled, if it is still the head that was compiled."""
+        if self._compiled is not None and self._compiled[0] is self.head:
+            return self._compiled[1]
+        return self.head.logits
 
     @torch.inference_mode()
     def pictures(self, spans: Sequence[ImageSpan]) -> Images:

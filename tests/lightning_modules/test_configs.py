@@ -14,7 +14,9 @@ from plait.errors import RecipeError
 CONF = Path(__file__).resolve().parents[2] / "conf"
 EXPERIMENTS = sorted(str(p.relative_to(CONF / "experiment").with_suffix("")) for p in (CONF / "experiment").rglob("*.yaml"))
 GROUPS = sorted(
-    p.name for p in CONF.iterdir() if p.is_dir() and p.name not in ("experiment", "sizes", "sources", "__pycache__")
+    p.name
+    for p in CONF.iterdir()
+    if p.is_dir() and p.name not in ("experiment", "sizes", "sources", "hydra", "hparams_search", "__pycache__")
 )
 
 

@@ -178,6 +178,25 @@ def train_slowly(folder: Path, started: Any) -> None:
     train(folder, make_stage(5000), DataModule(Numbers(5000)), callbacks=(Slow(),), max_steps=5000)
 
 
+def test_slurm_s_signal_saves_requeues_and_goes_on_where_it_was(tmp_path: Path, monkeypatch) -> None:
+    """What conf/hydra/launcher/slurm.yaml relies on: SIGUSR1 in a task of a job array, then the same job once more."""
+    straight, stopped, tools = tmp_path / "straight", tmp_path / "stopped", tmp_path / "bin"
+    train(straight, make_stage(), make_data())
+    tools.mkdir()
+    (tools / "scontrol").write_text('#!/bin/sh\necho "$@" >> "$0.calls"\n')
+    (tools / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    job = {"JOB_ID": "9", "ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "2", "JOB_NAME": "train", "JOB_NODELIST": "node"}
+    for name, value in {**job, "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    with pytest.raises(SystemExit):
+        train(stopped, make_stage(), make_data(), callbacks=(StopAt(5, signal.SIGUSR1),))
+    assert (tools / "scontrol.calls").read_text() == "requeue 7_2\n"
+    assert read_manifest(stopped / "hpc_ckpt_1.ckpt").step == 5
+    train(stopped, make_stage(), make_data())
+    assert_same(straight, stopped)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 def test_a_stop_from_outside(tmp_path: Path, number: signal.Signals) -> None:

@@ -78,6 +78,14 @@ def weights(
     return prepare
 
 
+def broken(value: float) -> Tied:
+    """A model whose training has diverged."""
+    model = Tied()
+    with torch.no_grad():
+        model.embed.weight[1, 2] = value
+    return model
+
+
 def state(damage: Damage, has_state: bool = True, **options: Any) -> Any:
     """A damaged training state, read for a resume."""
 
@@ -200,6 +208,20 @@ ENCODE = "delete the folder and encode again"
     ),
     Case(
         "too-many", weights(nothing, lambda: nn.Embedding(5, 3)), r"base.*weight", r"\d are unexpected", "Build the model from"
+    ),
+    Case(
+        "weights-of-nan",
+        weights(nothing, saved=lambda: broken(float("nan"))),
+        r"base holds broken weights: \d of \d tensors.*embed\.weight",
+        "1 of 15.*Expected numbers",
+        "take an earlier checkpoint",
+    ),
+    Case(
+        "weights-of-infinity",
+        weights(nothing, saved=lambda: broken(float("-inf")), is_strict=False),
+        r"base holds broken.*embed\.weight",
+        "not finite",
+        "at a lower rate",
     ),
     Case(
         "torn-tie",

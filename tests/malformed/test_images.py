@@ -27,6 +27,12 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def overwrite(data: bytes, by: bytes) -> bytes:
+    """The same file with other bytes in its middle."""
+    at = (len(data) - len(by)) // 2
+    return data[:at] + by + data[at + len(by) :]
+
+
 def png_header(width: int, height: int) -> bytes:
     """A PNG that promises a size and holds no pixel."""
 
@@ -82,6 +88,7 @@ def tiny_vqgan() -> VQGAN:
     )
 
 
+JPEG = encoded(PICTURE, "JPEG", quality=95)
 FRAMES = [Image.new("RGB", (4, 4), colour) for colour in ("red", "green", "blue")]
 ANIMATION = encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:])
 NUMBERS = torch.full((1, 3, 32, 32), float("nan"))
@@ -97,6 +104,34 @@ NUMBERS = torch.full((1, 3, 32, 32), float("nan"))
         "png-cut", file("c.png", encoded(PICTURE)[:-900]), r"c\.png", "cut short .*expected a whole file", "Download or export"
     ),
     Case("jpeg-cut", file("c.jpg", encoded(PICTURE, "JPEG")[:-600]), r"c\.jpg", r"truncated|cut short", "Download or export"),
+    Case(
+        "jpeg-with-other-bytes",
+        file("c.jpg", overwrite(JPEG, np.random.default_rng(1).bytes(1500))),
+        r"c\.jpg",
+        r"damaged \(the .* at byte [\d,]+ of [\d,]+ .*expected a whole file",
+        "Download or export",
+    ),
+    Case(
+        "jpeg-with-zeros",
+        file("c.jpg", overwrite(JPEG, bytes(512))),
+        r"c\.jpg",
+        r"damaged \(64 zeros after byte [\d,]+ of [\d,]+ .*expected",
+        "Download or export",
+    ),
+    Case(
+        "jpeg-of-another-restart",
+        file("c.jpg", overwrite(JPEG, b"\xff\xd3")),
+        r"c\.jpg",
+        "the restart 3 at byte .* is out of turn",
+        "Download",
+    ),
+    Case(
+        "jpeg-with-a-long-comment",
+        file("c.jpg", overwrite(JPEG, b"\xff\xfe\xff\xff")),
+        r"c\.jpg",
+        "goes on to byte",
+        "Download",
+    ),
     Case("webp-cut", file("c.webp", encoded(PICTURE, "WEBP")[:-600]), r"c\.webp", "cut short|not readable", "again"),
     Case(
         "bit-flip", file("c.png", encoded(PICTURE)[:500] + b"\0\0\0\0" + encoded(PICTURE)[504:]), r"c\.png", "damaged", "again"
@@ -174,6 +209,16 @@ NUMBERS = torch.full((1, 3, 32, 32), float("nan"))
 )
 def test_a_malformed_image_is_refused(case: Case, tmp_path: Path) -> None:
     assert_refused(case, tmp_path / "given")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}, {"restart_marker_blocks": 1}], ids=str)
+@pytest.mark.parametrize(
+    "picture", [PICTURE, PICTURE.convert("L"), Image.new("RGB", (640, 640), "white")], ids=["noise", "grey", "white"]
+)
+def test_a_whole_jpeg_is_not_taken_for_damaged(options: dict[str, Any], picture: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "whole.jpg"
+    path.write_bytes(encoded(picture, "JPEG", exif=b"Exif\0\0" + bytes(400), **options) + b"what a camera appends")
+    assert open_image(path).size == picture.size
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("CMYK", "JPEG"), ("I;16", "PNG"), ("LA", "PNG"), ("P", "GIF"), ("1", "TIFF")])

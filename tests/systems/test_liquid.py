@@ -278,6 +278,21 @@ def test_compiled_generation_draws_the_same(architecture) -> None:
     assert calls.count(4) == 3 + 4
 
 
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_a_head_that_is_replaced_is_the_one_that_draws(is_compiled, monkeypatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    model, other = tiny_liquid(), tiny_liquid()
+    for parameter in other.head.parameters():
+        torch.nn.init.normal_(parameter)
+    prompts = [model.template.draw_prompt("a red car")]
+    before = model.generate(prompts, GREEDY, [0])
+    if is_compiled:
+        model.compile_generation()
+        assert model.generate(prompts, GREEDY, [0]) == before
+    model.head = other.head
+    assert model.generate(prompts, GREEDY, [0]) == other.generate(prompts, GREEDY, [0]) != before
+
+
 def test_drawing_says_the_same_places_as_training() -> None:
     """Every code that was drawn greedily, with a cache and one by one, is the best one where the whole document is read at once."""
     model = tiny_liquid(image_positions=True)

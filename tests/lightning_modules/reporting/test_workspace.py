@@ -68,5 +68,5 @@ def test_its_numbers_are_those_of_the_page_and_can_be_verified(written: Path) ->
 def test_without_the_package_the_extra_is_named(multirun: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     monkeypatch.setitem(sys.modules, "wandb_workspaces.reports.v2", None)
-    with pytest.raises(RecipeError, match=r"pip install 'plait\[launchers\]'"):
+    with pytest.raises(RecipeError, match=r"pip install 'plait\[reports\]'"):
         write_report(runs=[str(multirun)], folder=str(tmp_path), target="wandb")
