@@ -28,6 +28,7 @@ from lightning_modules.checkpoint_io import FolderCheckpointIO
 from lightning_modules.config_checks import check_config
 from lightning_modules.devices import check_accelerator
 from lightning_modules.instantiate import Assembly
+from lightning_modules.licences import find_licences
 from lightning_modules.lineage import trace_parents, write_lineage
 from lightning_modules.ranks import check_start, check_trainer, own_rank, shake_hands
 from lightning_modules.recipes import collect_nodes, is_saved_model, read_recipe
@@ -98,6 +99,7 @@ def launch(config: DictConfig, **facts: Any) -> Any:
     check_machine(config)
     assembly = Assembly(config)
     check_bases(config)
+    check_data(config)
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
         raise RecipeError(f"seed is {config.seed!r}, expected a whole number from 0 to {2**32 - 1}. Next: set seed=<number>.")
     started = time.time()
@@ -285,6 +287,22 @@ def check_machine(config: DictConfig) -> None:
         is_sweep=is_sweep and not starts_processes,
         strategy=str(trainer.get("strategy", "auto")),
     )
+
+
+def check_data(config: DictConfig) -> None:
+    """Refuse to train on what is there to test on.
+
+    Raises:
+        RecipeError: naming it.
+    """
+    if config.job._target_ != f"{fit.__module__}.{fit.__name__}":
+        return
+    found = [one.what for one in find_licences(resolve(config, leave_out=UNHASHED)) if one.is_for_tests]
+    if found:
+        raise RecipeError(
+            f"{config.name} would train on {' and on '.join(found)}, expected data that may be trained on: these are "
+            "never trained on. Next: choose another data=<...>; plait-encode may read them."
+        )
 
 
 def choose_folder(config: DictConfig) -> str:

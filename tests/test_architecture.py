@@ -32,7 +32,7 @@ LAYERS = {
 }
 """Part of plait -> what it may import of plait, besides itself."""
 
-COMMANDS = ["train", "encode", "evaluate", "generate", "enhance", "report", "compare", "convert", "export"]
+COMMANDS = ["train", "encode", "evaluate", "generate", "enhance", "report", "compare", "convert", "export", "fetch"]
 COMMAND_FILES = [f"lightning_modules/{name}.py" for name in COMMANDS]
 
 FENCES = {

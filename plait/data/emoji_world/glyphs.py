@@ -108,7 +108,7 @@ def fit_glyph(glyph: Image.Image, area: int, margin: int) -> np.ndarray:
 def list_glyphs() -> tuple[Glyph, ...]:
     """All glyphs that have a name and a picture, each picture once, without the world's objects; ordered by code."""
     names: dict[str, str] = {}
-    for text, name in _read_names().items():
+    for text, name in read_names().items():
         names.setdefault(to_code(text), name)
     seen = {_hash_pixels(code) for code in OBJECT_CODES.values()}
     glyphs = []
@@ -123,7 +123,12 @@ def list_glyphs() -> tuple[Glyph, ...]:
     return tuple(sorted(glyphs, key=lambda glyph: glyph.code))
 
 
-def _read_names() -> dict[str, str]:
+def read_names() -> dict[str, str]:
+    """Emoji -> its English name as plait says it.
+
+    Raises:
+        RecipeError: the package is not installed.
+    """
     try:
         import emoji
     except ImportError as error:

@@ -80,12 +80,13 @@ class Pools:
         """Coloured objects for which a question about this scene may ask although they are not in it."""
         found = self._negatives.get(scene)
         if found is None:
-            found = self._negatives[scene] = list_negatives(scene, lambda cell: self._may_mention(scene, cell))
+            found = self._negatives[scene] = list_negatives(scene, lambda cell: self.may_mention(scene.objects, cell))
         return found
 
-    def _may_mention(self, scene: Scene, cell: Cell) -> bool:
+    def may_mention(self, objects: frozenset[str], cell: Cell) -> bool:
+        """Whether a question about a picture with these objects may name a coloured object that is not in it."""
         if self.split == "test_combo":
-            return not has_held_out_pair(scene.objects | {cell[1]})
+            return not has_held_out_pair(objects | {cell[1]})
         if cell in HELD_OUT_CELLS:
             return False
-        return self.split == "test_pair" or not has_held_out_pair(scene.objects | {cell[1]})
+        return self.split == "test_pair" or not has_held_out_pair(objects | {cell[1]})

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
 
+from plait.data.emoji_world.board_writers import BOARD_WRITERS
 from plait.data.emoji_world.glyphs import Glyph
 from plait.data.emoji_world.painted import PaintedGlyph
 from plait.data.emoji_world.pools import Pools
@@ -21,6 +22,10 @@ PAIR_TASKS = ("one_object", "centred", "placed", "two_objects")
 TASKS = (*PAIR_TASKS, "glyphs", *WRITERS)
 PAINTED = "painted"
 """the task of a world with painted glyphs"""
+DENSE = tuple(BOARD_WRITERS)
+"""the tasks of a world with dense pictures"""
+
+_WRITERS = {**WRITERS, **BOARD_WRITERS}
 
 TRAIN_SIZES = {"stories": 8_000, "edits": 8_000, "text": 8_000}
 TRAIN_SIZE = 20_000
@@ -76,11 +81,9 @@ def open_source(task: str, pools: Pools, glyphs: Sequence[Glyph], seed: int, siz
         size: number of documents; None takes the default, or as many as there are.
 
     Raises:
-        RecipeError: there is no such task, no document of it in the split, or fewer than `size`.
+        RecipeError: there is no document of it in the split, or fewer than `size`.
     """
     split = pools.split
-    if task not in TASKS:
-        raise RecipeError(f"EmojiWorld has no task {task!r}: expected one of {TASKS}. Next: choose among them.")
     if task == "glyphs":
         documents = [write_glyph(glyph) for glyph in glyphs]
         return _select(task, split, _shuffle(documents, seed, task, split), size)
@@ -99,7 +102,7 @@ def _throw(task: str, pools: Pools, seed: int, number: int) -> Document:
     if task in PAIR_TASKS:
         return write_pair(random.choice(getattr(pools, task)), random.randrange(2))
     for _ in range(_THROWS):
-        document = WRITERS[task](random, number, pools)
+        document = _WRITERS[task](random, number, pools)
         if document is not None:
             return document
     raise RecipeError(f"{task}/{pools.split}: no document {number} in {_THROWS} throws, the split is too narrow for the task.")

@@ -43,7 +43,7 @@ HELD_OUT_CELLS: frozenset[Cell] = frozenset(
 """12 of the 60 cells: one per object, at most three per colour, never the colour in which the glyph is drawn"""
 
 VAL_SHARE = 10
-"""one in so many coloured pairs, and one in 20 glyphs, is held out for val"""
+"""one in so many coloured pairs and numbers, and one in 20 glyphs, is held out for val"""
 
 
 def check_split(split: str) -> None:
@@ -84,6 +84,11 @@ def assign_scenes() -> Mapping[Scene, str | None]:
 def assign_glyph(code: str) -> str:
     """The split of a real glyph: "val" for one in 20, "train" for the rest."""
     return "val" if _draw_lot(code, 2 * VAL_SHARE) else "train"
+
+
+def assign_number(digits: str) -> str:
+    """The split of a string of digits on a board: "val" for one in ten, "train" for the rest."""
+    return "val" if _draw_lot(f"number/{digits}", VAL_SHARE) else "train"
 
 
 def _draw_lot(content: str, share: int) -> bool:

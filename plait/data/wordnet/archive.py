@@ -19,8 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import IO
 from xml.etree import ElementTree
 
-from platformdirs import user_cache_path
-
+from plait.data.downloads import CACHE, cache_folder
 from plait.data.wordnet.synsets import KINDS, Synset, WordNet
 from plait.errors import DocumentError, RecipeError
 
@@ -28,15 +27,9 @@ PACKAGE, VERSION = "nlptoolkit-wordnet", "1.0.26"
 SHA256 = "6216dc295191c634bdad4876fabbd38b1a5fa5ad71003fd365209782ecdbe501"
 ARCHIVE = "nlptoolkit_wordnet-1.0.26.tar.gz"
 MEMBER = "english_wordnet_version_31.xml"
-CACHE = "PLAIT_CACHE"
 FILE = "wordnet-3.1.json.gz"
 
 log = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """Where plait keeps what it fetched: the folder named by PLAIT_CACHE, or that of the platform."""
-    return Path(os.environ.get(CACHE) or user_cache_path("plait"))
 
 
 def open_wordnet(archive: str | Path | None = None) -> WordNet:
