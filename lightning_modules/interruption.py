@@ -7,6 +7,8 @@ safe place acts on it. A second Ctrl-C stops at once. It does not know what is s
 import logging
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -53,3 +55,22 @@ class StopSignals:
             raise KeyboardInterrupt("stopped at once")
         self.requested = signal.Signals(number)
         log.warning("%s: stopping after this optimiser step (Ctrl-C again stops at once).", self.requested.name)
+
+
+@contextmanager
+def raising_interrupts() -> Iterator[None]:
+    """Make an interrupted fit end in a KeyboardInterrupt after which Ctrl-C works as before.
+
+    Lightning ends it in a SystemExit and leaves SIGINT ignored: right for a command, but the kernel of a notebook goes on, and its
+    stop button would do nothing from then on.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt(*error.__context__.args) from None
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)

@@ -81,11 +81,12 @@ def read_metric(result: Any, name: str) -> float:
     return value
 
 
-def launch(config: DictConfig, **facts: Any) -> Any:
+def launch(config: DictConfig, given: Mapping[str, Any] | None = None, **facts: Any) -> Any:
     """Run the job of a config in its own folder and return what it returns.
 
     Args:
         config: composed; its `paths.folder` is filled in.
+        given: path of a node -> object that stands for it (a callback of a notebook, say).
         facts: what the caller wants to find again in the record of the job.
 
     Raises:
@@ -97,7 +98,7 @@ def launch(config: DictConfig, **facts: Any) -> Any:
     if config.get("job") is None:
         raise RecipeError("No recipe chosen. Expected experiment=<system>/<name> or curriculum=<name>; `--help` lists them.")
     check_machine(config)
-    assembly = Assembly(config)
+    assembly = Assembly(config, given)
     check_bases(config)
     check_data(config)
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
@@ -176,6 +177,8 @@ def fit(
     try:
         engine.fit(stage, datamodule=data, ckpt_path=path)
         for logger in loggers.values():
+            if hasattr(logger, "log_record"):
+                logger.log_record(Path(folder))
             if hasattr(logger, "log_weights"):
                 logger.log_weights(Path(folder) / "checkpoints" / "last.ckpt", parents or {})
         exit_code = 0

@@ -141,9 +141,9 @@ class Stage(lightning.LightningModule):
             if len(states) == self.trainer.world_size:  # with another number of ranks there is no run to continue bit by bit
                 restore_random_state(states[rank])
             self._random_states = None
-            for logger in self.loggers:
-                if hasattr(logger, "resume_from"):
-                    logger.resume_from(self.global_step)
+        for logger in self.loggers:
+            if hasattr(logger, "resume_from"):
+                logger.resume_from(self.global_step)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Note the gradient norm of steps that are logged, before clipping."""

@@ -1,7 +1,8 @@
 """The record of a run and its mirror in W&B, as two Lightning loggers.
 
 `JsonlLogger` writes metrics.jsonl, one flushed row per call: kill -9 loses nothing of it (W&B offline lost 2 to 101 rows).
-`WandbRun` mirrors the same rows, offline unless told otherwise. Neither knows what is logged. Traps that are avoided here: two
+`WandbRun` mirrors the same rows, offline unless told otherwise; lightning_modules/mirror.py reads them back. Neither knows what is
+logged. Traps that are avoided here: two
 loggers in one process that write into one run (each opens its own, beside any other), a W&B step that goes back (`step=` is
 never passed; the x axis is trainer/global_step), pictures in Tables (their bytes lie outside the run folder; samples are Html).
 """
@@ -17,20 +18,22 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from plait.checkpoints import MANIFEST, read_manifest
+from plait.checkpoints import MANIFEST, WEIGHTS, read_manifest
 from plait.errors import RecipeError
 from plait.rendering import Sample, render_html
 
 METRICS_FILE = "metrics.jsonl"
 STEP_KEY = "trainer/global_step"
+RECORD = ("config.yaml", "passport.json", "ledger.json", "lineage.json", METRICS_FILE, "samples", "text_tokenizer")
+"""what of a run folder W&B is given; the record of the job is still open then"""
 log = logging.getLogger(__name__)
 
 
 class JsonlLogger(Logger):
     """Appends rows {"step": ..., key: number} to `folder`/metrics.jsonl.
 
-    A resumed run appends {"resumed_from_step": k}: rows of steps k and later that come before it belong to work that was lost
-    and is done again (`plait.runs.Run.metrics` leaves them out).
+    A run that finds rows here appends {"resumed_from_step": k}: rows of steps k and later that come before it belong to work that
+    was lost and is done again, all of it where k is 0 (`plait.runs.Run.metrics` leaves them out).
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -43,7 +46,7 @@ class JsonlLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append one row."""
-        self._append({"step": step, **{key: _plain(value) for key, value in metrics.items()}})
+        self._append({"step": step, **{key: write_plain(value) for key, value in metrics.items()}})
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -51,8 +54,9 @@ class JsonlLogger(Logger):
 
     @rank_zero_only
     def resume_from(self, step: int) -> None:
-        """Note that training goes on after `step` completed steps."""
-        self._append({"resumed_from_step": step})
+        """Note that training goes on after `step` completed steps; a first start has nothing to note."""
+        if self.path.is_file():
+            self._append({"resumed_from_step": step})
 
     def _append(self, row: Mapping[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +71,7 @@ class WandbRun(Logger):
         folder: run folder; W&B writes below `folder`/wandb.
         project, name, group, job_type, tags: as W&B knows them.
         offline: keep everything here (`wandb sync` sends it later). The variable WANDB_MODE wins over it.
+        has_weights: hand the finished weights over as well, so that others can open the model; without them only their manifest.
     """
 
     def __init__(
@@ -79,10 +84,11 @@ class WandbRun(Logger):
         job_type: str | None = None,
         tags: Sequence[str] = (),
         offline: bool = True,
+        has_weights: bool = False,
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
-        self.is_offline = offline
+        self.is_offline, self.has_weights = offline, has_weights
         self._facts = {"project": project, "name": name, "group": group, "job_type": job_type, "tags": list(tags)}
         self._run: Any = None
         self._is_finished = False
@@ -152,7 +158,7 @@ class WandbRun(Logger):
 
     @rank_zero_only
     def log_weights(self, checkpoint: Path, parents: Mapping[str, str]) -> None:
-        """Tell W&B which weights this run made and what they came from. The artifact holds the manifest; the weights stay here.
+        """Tell W&B which weights this run made and what they came from. The artifact holds the manifest, and the weights if asked.
 
         Offline nothing can be looked up, so no inputs are named: lineage.json and the metadata of the artifact have them.
 
@@ -166,14 +172,29 @@ class WandbRun(Logger):
 
         run, manifest = self.experiment, read_manifest(checkpoint)
         facts = {"identity": manifest.identity, "step": manifest.step, "model": manifest.model, "parents": dict(parents)}
-        artifact = wandb.Artifact(_artifact_name(manifest.identity), type="weights", metadata=facts)
-        artifact.add_file(str(checkpoint / MANIFEST))
+        artifact = wandb.Artifact(name_artifact(manifest.identity), type="weights", metadata=facts)
+        for name in (MANIFEST, WEIGHTS) if self.has_weights else (MANIFEST,):
+            artifact.add_file(str(checkpoint / name))
         for identity in parents.values() if not run.settings._offline else ():
             try:
-                run.use_artifact(f"{_artifact_name(identity)}:latest")
+                run.use_artifact(f"{name_artifact(identity)}:latest")
             except (wandb.errors.CommError, ValueError) as error:
                 log.warning("W&B knows no artifact of %s, which this run started from: %s", identity[:12], error)
         run.log_artifact(artifact)
+
+    @rank_zero_only
+    def log_record(self, folder: Path) -> None:
+        """Hand over what the run folder says of itself (config, passport, ledger, lineage, metrics, samples): small, and enough to
+        open the run elsewhere (`lightning_modules.mirror.fetch_run`)."""
+        import wandb
+
+        artifact = wandb.Artifact(f"record-{self.experiment.id}", type="record")
+        for path in (folder / name for name in RECORD):
+            if path.is_dir():
+                artifact.add_dir(str(path), name=path.name)
+            elif path.is_file():
+                artifact.add_file(str(path))
+        self.experiment.log_artifact(artifact)
 
     @rank_zero_only
     def finish(self, exit_code: int = 0) -> None:
@@ -208,11 +229,13 @@ class WandbRun(Logger):
         return run
 
 
-def _artifact_name(identity: str) -> str:
+def name_artifact(identity: str) -> str:
+    """The name under which W&B has the weights of an identity."""
     return f"weights-{identity[:16]}"
 
 
-def _plain(value: Any) -> Any:
+def write_plain(value: Any) -> Any:
+    """A number as JSON can hold it."""
     value = value.item() if hasattr(value, "item") else value
     # JSON has no NaN: its name is written, so that no row is lost and every reader can read it
     return value if not isinstance(value, float) or math.isfinite(value) else repr(value)

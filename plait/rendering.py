@@ -19,6 +19,8 @@ Pictures = Mapping[str, Image.Image] | Callable[[ImageSpan], Image.Image | None]
 
 INK, SOFT, LINE, PAPER, CARD = "#1f2430", "#6b7280", "#d9dce3", "#fafaf8", "#ffffff"
 RIGHT, WRONG, ACCENT = "#1a7f4b", "#c2372e", "#3b5bdb"
+CARD = "<div class='card'>"
+"""how a card begins, for those who take some from a page"""
 
 STYLE = f"""
 .plait {{ font: 15px/1.5 system-ui, sans-serif; color: {INK}; }}
@@ -83,6 +85,22 @@ def render_html(samples: Iterable[Sample], title: str = "", note: str = "", pict
     )
 
 
+def render_cards(samples: Iterable[Sample], title: str = "", picture_size: int = 96) -> str:
+    """Samples side by side as a piece of HTML that leaves the page around it alone, for a cell of a notebook."""
+    return _fragment("\n".join(_card(sample, picture_size) for sample in samples), title)
+
+
+def read_cards(page: str, count: int, title: str = "") -> str:
+    """The first `count` samples of a page of `render_html`, as `render_cards` writes them."""
+    inside = page.partition("<body>")[2].partition("</div></div></body>")[0]
+    return _fragment("".join(f"{CARD}{card}" for card in inside.split(CARD)[1 : count + 1]), title)
+
+
+def _fragment(cards: str, title: str) -> str:
+    heading = f"<div class='head'><b>{html.escape(title)}</b></div>" if title else ""
+    return f"<style>{STYLE}</style><div class='plait'>{heading}<div class='cards'>{cards}</div></div>"
+
+
 def inline_picture(picture: Image.Image) -> str:
     """A picture as a data URI (PNG, lossless)."""
     buffer = io.BytesIO()
@@ -110,7 +128,7 @@ def _card(sample: Sample, size: int) -> str:
     head = [sample.title, sample.document.id, "" if sample.seed is None else f"seed {sample.seed}"]
     scores = "".join(_score(name, value) for name, value in sample.scores.items())
     line = html.escape(" · ".join(word for word in head if word))
-    return f"<div class='card'><div class='head'>{line}</div><div class='spans'>{''.join(spans)}</div>{scores}</div>"
+    return f"{CARD}<div class='head'>{line}</div><div class='spans'>{''.join(spans)}</div>{scores}</div>"
 
 
 def _score(name: str, value: Any) -> str:

@@ -46,14 +46,25 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sketches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished multirun of `plait-train -m curriculum=sketches`: three arms with three seeds each and their evaluations. Read it, never
+    write into it."""
+    folder = tmp_path_factory.mktemp("runs") / "sketches"
+    _train("-m", "curriculum=sketches", f"place={folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def sketch_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of `plait-train curriculum=sketch`, made once by the command itself: a tokenizer whose pictures can just be
     recognised, a language model that has hardly begun, evaluation and report. The notebooks read it; never write into it."""
     folder = tmp_path_factory.mktemp("runs") / "sketch"
-    command = [sys.executable, "-m", "lightning_modules.train", "curriculum=sketch", f"paths.folder={folder}"]
     # Hydra's own files go where the run goes, not below the directory in which the tests were started
-    done = subprocess.run(
-        [*command, f"hydra.run.dir={folder}"], cwd=ROOT, env={**os.environ, **ONE_THREAD}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    _train("curriculum=sketch", f"paths.folder={folder}", f"hydra.run.dir={folder}")
     return folder
+
+
+def _train(*words: str) -> None:
+    command = [sys.executable, "-m", "lightning_modules.train", *words]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **ONE_THREAD}, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"

@@ -22,10 +22,12 @@ each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_there_are_notebooks():
     assert [path.stem for path in NOTEBOOKS] == [
         "00_tour",
+        "05_workbench",
         "10_tokenizer",
         "15_your_data",
         "20_sequences_and_loss",
         "30_liquid",
+        "50_compare",
     ]
 
 
@@ -55,12 +57,15 @@ def test_reads_like_an_essay(path: Path):
 
 @each
 @pytest.mark.slow
-def test_runs(path: Path, sketch_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_runs(path: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    name = "sketches" if path.stem == "50_compare" else "sketch_run"
+    shared: Path = request.getfixturevalue(name)
     has_demo = path.stem in WITH_DEMO
     settings = {
         "PLAIT_SCALE": "tiny",
-        "PLAIT_RUN": sketch_run,
-        "PLAIT_DEMO": sketch_run if has_demo else tmp_path / "no-demo",
+        "PLAIT_RUN": shared,
+        "PLAIT_MULTIRUN": shared,
+        "PLAIT_DEMO": shared if has_demo else tmp_path / "no-demo",
         # one thread, nothing of the person's own profile, and plait from this tree
         **ONE_THREAD,
         "IPYTHONDIR": tmp_path,
@@ -68,10 +73,10 @@ def test_runs(path: Path, sketch_run: Path, tmp_path: Path, monkeypatch: pytest.
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, str(value))
-    before = {file: file.stat().st_mtime_ns for file in sketch_run.rglob("*")}
+    before = {file: file.stat().st_mtime_ns for file in shared.rglob("*")}
     notebook = nbformat.read(path, 4)
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
-    assert before == {file: file.stat().st_mtime_ns for file in sketch_run.rglob("*")}, f"{path.name} writes into a run"
+    assert before == {file: file.stat().st_mtime_ns for file in shared.rglob("*")}, f"{path.name} writes into a run"
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     shown = {kind for output in code[-1].outputs for kind in output.get("data", {})}
     assert shown & {"image/png", "text/html"}, f"{path.name} ends in {shown or 'nothing'}, expected a picture or a table"
@@ -79,5 +84,8 @@ def test_runs(path: Path, sketch_run: Path, tmp_path: Path, monkeypatch: pytest.
     if path.stem in ("00_tour", "30_liquid"):
         assert (": the demo" in printed) == has_demo
         assert ("a sketch, trained for less than a minute" in printed) != has_demo, "a sketch must be called a sketch"
+    if path.stem == "05_workbench":
+        assert "stopped: stopped by SIGINT" in printed
+        assert "steps in order, each once: True and equal: True" in printed
     if path.stem == "10_tokenizer":
         assert "of the demo" in printed

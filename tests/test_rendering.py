@@ -10,7 +10,18 @@ import pytest
 from PIL import Image
 
 from plait.document import Document, ImageSpan, TextSpan
-from plait.rendering import RIGHT, WRONG, Cell, Sample, contact_sheet, inline_picture, render_html, render_sheet
+from plait.rendering import (
+    RIGHT,
+    WRONG,
+    Cell,
+    Sample,
+    contact_sheet,
+    inline_picture,
+    read_cards,
+    render_cards,
+    render_html,
+    render_sheet,
+)
 
 RED = Image.new("RGB", (64, 64), "red")
 STORY = Document(
@@ -88,3 +99,21 @@ def test_sheet_shows_what_is_missing() -> None:
     full, empty = (np.asarray(render_sheet(STORY, pictures)) for pictures in ({"x'y": RED}, {}))
     assert full.shape == empty.shape
     assert (full != empty).any()
+
+
+def test_cards_of_a_page_are_those_of_its_samples() -> None:
+    """A piece of a page leaves the page around it alone."""
+    samples = [Sample(STORY, {"x'y": RED}, title=f"number {number}") for number in range(3)]
+    piece = render_cards(samples[:2], title="a < b", picture_size=128)
+    taken = read_cards(render_html(samples, title="page"), 2, title="a < b")
+    assert [part.split("</div>")[0] for part in piece.split("<div class='card'>")] == [
+        part.split("</div>")[0] for part in taken.split("<div class='card'>")
+    ]
+    assert (taken.count("number"), taken.count("<div"), taken.count("</div>")) == (
+        2,
+        piece.count("<div"),
+        piece.count("</div>"),
+    )
+    assert "a &lt; b" in taken
+    assert "body {" not in piece + taken
+    assert read_cards(render_html(samples), 9).count("number") == 3

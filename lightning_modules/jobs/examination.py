@@ -143,9 +143,7 @@ def list_items(found: Evaluation) -> dict[str, list[dict[str, Any]]]:
 def _read_items(folder: str) -> dict[str, list[dict[str, Any]]]:
     path = Path(folder) / "items.json"
     if not path.is_file():
-        raise RecipeError(
-            f"kept_of={folder} holds no items.json: expected the folder of a finished plait-evaluate. Make one."
-        )
+        raise RecipeError(f"kept_of={folder} holds no items.json: expected the folder of a finished plait-evaluate. Make one.")
     return json.loads(path.read_text(encoding="utf-8"))
 
 

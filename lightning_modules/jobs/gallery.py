@@ -73,20 +73,38 @@ def complete_a_few(
             whole = [encode_images(model.template.wrap(source[number], number), codes) for number in range(min(n, len(source)))]
             prompts = [cut_prompt(document) for document in whole]
             policies = {"text": text_policy, "image": image_policy}
-            seeds = list(range(len(prompts)))
-            made = model.generate(prompts, policies, seeds, max_images=max_images, max_tokens=max_tokens)
-            for prompt, document, seed in zip(prompts, made, seeds, strict=True):
-                given = [span for span in prompt.spans if not (isinstance(span, ImageSpan) and span.is_hole)]
-                drawn = [
-                    span for span in document.spans[len(given) :] if isinstance(span, ImageSpan) and span.codes is not None
-                ]
-                shown = dict(zip(map(id, drawn), to_pictures(model.pictures(drawn)) if drawn else (), strict=True))
-                known = {span.image_id: world.picture(span.image_id) for span in given if isinstance(span, ImageSpan)}
-                pictures = partial(_find, shown, known)
-                samples.append(Sample(document, pictures, seed=seed, given=len(given), title=prompt.id))
+            seeds = range(len(prompts))
+            samples += complete(model, world, prompts, policies, seeds, max_images=max_images, max_tokens=max_tokens)
         return samples
 
     return draw
+
+
+def complete(
+    model: Any,
+    world: Any,
+    prompts: Sequence[Document],
+    policies: Mapping[str, Policy],
+    seeds: Sequence[int],
+    *,
+    max_images: int,
+    max_tokens: int,
+) -> list[Sample]:
+    """What a model makes of prompts, as samples.
+
+    Args:
+        world: shows the pictures that prompts are given.
+        max_images, max_tokens: that a document may go on with after its prompt.
+    """
+    samples = []
+    made = model.generate(list(prompts), dict(policies), list(seeds), max_images=max_images, max_tokens=max_tokens)
+    for prompt, document, seed in zip(prompts, made, seeds, strict=True):
+        given = [span for span in prompt.spans if not (isinstance(span, ImageSpan) and span.is_hole)]
+        drawn = [span for span in document.spans[len(given) :] if isinstance(span, ImageSpan) and span.codes is not None]
+        shown = dict(zip(map(id, drawn), to_pictures(model.pictures(drawn)) if drawn else (), strict=True))
+        known = {span.image_id: world.picture(span.image_id) for span in given if isinstance(span, ImageSpan)}
+        samples.append(Sample(document, partial(_find, shown, known), seed=seed, given=len(given), title=prompt.id))
+    return samples
 
 
 def cut_prompt(document: Document) -> Document:

@@ -66,8 +66,13 @@ def run_curriculum(*, stages: Sequence[Mapping[str, Any]], folder: str, override
     return folders
 
 
-def run_stage(config: DictConfig, place: Path, key: str) -> dict[str, Any]:
-    """Skip, resume or start one stage, whichever its folder calls for; returns the record of the finished job."""
+def run_stage(config: DictConfig, place: Path, key: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Skip, resume or start one stage, whichever its folder calls for; returns the record of the finished job.
+
+    Args:
+        key: what the stage computes; a folder with another one is set aside.
+        given: see `launch`.
+    """
     found = read_job(place) or {}
     if found.get("key") == key and found["state"] == "finished":
         log.info("already finished: %s", place)
@@ -82,7 +87,7 @@ def run_stage(config: DictConfig, place: Path, key: str) -> dict[str, Any]:
             log.info("going on from %s", config.checkpoint)
         except CheckpointError:
             log.info("stopped before its first checkpoint, starting anew: %s", place)
-    launch(config, key=key)
+    launch(config, given, key=key)
     return read_job(place)
 
 

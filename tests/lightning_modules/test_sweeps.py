@@ -20,7 +20,7 @@ from plait.runs import Run
 from tests.conftest import ONE_THREAD
 
 ROOT = Path(__file__).resolve().parents[2]
-AGENT_FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
+AGENT_FILES = sorted((ROOT / "conf" / "sweeps").glob("*.yaml"))
 RECIPE = ["experiment=liquid/pretraining", "base.vision_tokenizer=random"]
 
 

@@ -95,6 +95,8 @@ def test_rows_are_strict_json(tmp_path: Path) -> None:
     logger.log_metrics({"a": float("nan"), "b": 2}, step=3)
     logger.resume_from(3)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    JsonlLogger(tmp_path / "new").resume_from(0)
+    assert not (tmp_path / "new").exists()
     assert lines == ['{"step": 3, "a": "nan", "b": 2}', '{"resumed_from_step": 3}']
 
 
@@ -124,8 +126,24 @@ def test_weights_are_an_artifact_that_names_its_parents(tmp_path: Path, caplog: 
     assert (artifact.name, artifact.type) == (f"weights-{identity[:16]}", "weights")
     assert artifact.metadata["parents"] == {"vision_tokenizer": "a" * 64, "model": "b" * 64}
     assert set(artifact.manifest.entries) == {"manifest.json"}
+    logger.has_weights = True
+    logger.log_weights(tmp_path / "last.ckpt", {})
+    assert set(run.logged.pop().manifest.entries) == {"manifest.json", "model.safetensors"}
     logger.log_weights(tmp_path / "no.ckpt", {})
     assert len(run.logged) == 1
+
+
+def test_the_record_of_a_run_is_handed_over(tmp_path: Path) -> None:
+    logger = WandbRun(tmp_path)
+    run = logger._run = OnlineRun()
+    run.id = "abc"
+    (tmp_path / "samples").mkdir()
+    for name in ("config.yaml", "metrics.jsonl", "samples/step-0000002.html", "job.json"):
+        (tmp_path / name).write_text(name)
+    logger.log_record(tmp_path)
+    (artifact,) = run.logged
+    assert (artifact.name, artifact.type) == ("record-abc", "record")
+    assert set(artifact.manifest.entries) == {"config.yaml", "metrics.jsonl", "samples/step-0000002.html"}
 
 
 def test_offline_the_artifact_stands_in_the_record_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

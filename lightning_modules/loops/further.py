@@ -1,0 +1,79 @@
+"""A finished run's model trained a little further, in a notebook: each call is a run of its own that can be stopped and called again.
+
+The recipe, its data and its optimiser are those of the run; it starts from the run's weights, with fresh optimiser state and a new
+stretch of data. It does not know what is trained.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from lightning_modules.interruption import raising_interrupts
+from lightning_modules.launch import config_hash, read_config
+from lightning_modules.loops.curriculum import run_stage
+from plait.errors import RecipeError
+from plait.runs import Run
+
+LEFT_OUT = ("progress", "gallery", "examination")
+"""callbacks that a short run in a cell goes without"""
+
+
+def train_further(
+    run: str | Path,
+    steps: int,
+    folder: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    callbacks: Mapping[str, Any] | None = None,
+) -> Run:
+    """Train the model of a finished run `steps` optimiser steps further.
+
+    Stopped (Ctrl-C, the stop button) it finishes the step it is in, saves, and raises KeyboardInterrupt; the same call then goes on
+    with the next step, and does nothing once all are done. With other arguments the old folder is set aside and a new run begins.
+
+    Args:
+        run: folder of the run; it is only read.
+        folder: of the new run.
+        overrides: `key=value` for keys of the run's own config, such as stage.optimizer.lr=1e-4.
+        callbacks: name -> Lightning callback that joins those of the recipe; not part of what the run is.
+
+    Raises:
+        RecipeError: the run has no recipe or has not finished, or an override names no key.
+        KeyboardInterrupt: it was stopped.
+    """
+    config = _extend(read_config(run), Path(run), steps, Path(folder), overrides)
+    with open_dict(config):
+        config.callbacks.update(dict.fromkeys(callbacks or ()))
+    given = {f"callbacks.{name}": callback for name, callback in (callbacks or {}).items()}
+    with raising_interrupts():
+        run_stage(config, Path(folder), config_hash(config), given)
+    return Run(folder)
+
+
+def _extend(config: DictConfig, run: Path, steps: int, folder: Path, overrides: Sequence[str]) -> DictConfig:
+    """The config of a run, for `steps` steps that start from its weights."""
+    if "trainer" not in config:
+        raise RecipeError(f"{run} is no training run: its config has no trainer. Expected the folder of a stage that trained.")
+    with open_dict(config):
+        config.base = {**config.base, "model": str(run)}
+        config.name = f"{config.name}_further"  # the name of the stream of data: other documents than the run has read
+        config.checkpoint = None
+        config.paths.folder = str(folder)
+        config.trainer = {
+            **OmegaConf.to_container(config.trainer, resolve=False),
+            "max_steps": steps,
+            "log_every_n_steps": 1,
+            "enable_progress_bar": False,
+        }
+        config.logger = {"metrics": config.logger.metrics}  # the record alone: a try in a cell is no run of W&B
+        config.callbacks = {name: node for name, node in config.callbacks.items() if name not in LEFT_OUT}
+    OmegaConf.set_struct(config, True)
+    try:
+        return OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
+    except OmegaConfBaseException as error:
+        raise RecipeError(
+            f"overrides={list(overrides)}: {str(error).splitlines()[0]}. Expected key=value for keys that the run's config.yaml has."
+        ) from error
