@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,10 @@ def fit(
     check_trainer(engine)
     exit_code = 1
     try:
-        engine.fit(stage, datamodule=data, ckpt_path=path)
+        with warnings.catch_warnings():
+            # Lightning 2.6 calls a name that torch has deprecated: nothing that a reader of the log could act on
+            warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")
+            engine.fit(stage, datamodule=data, ckpt_path=path)
         for logger in loggers.values():
             if hasattr(logger, "log_record"):
                 logger.log_record(Path(folder))
