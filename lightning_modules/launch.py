@@ -18,11 +18,9 @@ from typing import Any
 import lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from lightning_modules.callbacks.same_job import SameJob
 from lightning_modules.checkpoint_io import FolderCheckpointIO
@@ -33,10 +31,10 @@ from lightning_modules.licences import find_licences
 from lightning_modules.lineage import trace_parents, write_lineage
 from lightning_modules.ranks import check_start, check_trainer, own_rank, shake_hands
 from lightning_modules.recipes import collect_nodes, is_saved_model, read_recipe
+from lightning_modules.records import CONFIG_FILE, JOB_FILE, read_config, read_job, write_job, write_text
 from plait.checkpoints import load_weights, read_manifest
 from plait.errors import CheckpointError, RecipeError
 
-JOB_FILE, CONFIG_FILE = "job.json", "config.yaml"
 UNHASHED = ("paths", "budget", "logger", "callbacks", "checkpoint", "group", "name", "tags", "config", "parents", "overrides")
 
 log = logging.getLogger(__name__)
@@ -111,7 +109,7 @@ def launch(config: DictConfig, given: Mapping[str, Any] | None = None, **facts: 
     folder.mkdir(parents=True, exist_ok=True)
     record = {**facts, "id": identity["job_id"], "config_hash": identity["config_hash"], "started": started, "pid": os.getpid()}
     write_job(folder, {**record, "state": "running"})
-    _write_text(folder / CONFIG_FILE, OmegaConf.to_yaml(config))
+    write_text(folder / CONFIG_FILE, OmegaConf.to_yaml(config))
     try:
         lightning.seed_everything(config.seed, workers=True, verbose=False)
         parents = load_bases(config, assembly)
@@ -369,52 +367,3 @@ def _identity(base: str | None) -> str | None:
         return base if base in (None, "random", "???") else read_manifest(last_checkpoint(base)).identity
     except CheckpointError:
         return base
-
-
-def read_config(folder: str | Path) -> DictConfig:
-    """The config of the job in this folder, references as they were composed.
-
-    Raises:
-        CheckpointError: it is damaged.
-    """
-    path = Path(folder) / CONFIG_FILE
-    try:
-        stored = OmegaConf.load(path)
-    except (ValueError, OSError, YAMLError, OmegaConfBaseException) as error:
-        raise CheckpointError(_damaged(path, str(error).replace("\n", " "))) from error
-    if not isinstance(stored, DictConfig) or "base" not in stored:
-        raise CheckpointError(_damaged(path, "it has no node `base`"))
-    return stored
-
-
-def read_job(folder: str | Path) -> dict[str, Any] | None:
-    """How the job in this folder ended, or None where there was none.
-
-    Raises:
-        CheckpointError: the record is damaged.
-    """
-    path = Path(folder) / JOB_FILE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except ValueError as error:
-        raise CheckpointError(_damaged(path, error)) from error
-    if record is not None and not (isinstance(record, dict) and "state" in record):
-        raise CheckpointError(_damaged(path, "it is no record with a `state`"))
-    return record
-
-
-def _damaged(path: Path, finding: object) -> str:
-    return f"{path} is damaged: {finding}. Expected what a job of plait wrote. Next: move {path.parent} aside and run it again."
-
-
-@rank_zero_only
-def write_job(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write the record of a job; the file is replaced as a whole."""
-    _write_text(folder / JOB_FILE, json.dumps(dict(record), indent=1))
-
-
-@rank_zero_only
-def _write_text(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)

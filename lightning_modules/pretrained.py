@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from lightning_modules.instantiate import Assembly
-from lightning_modules.launch import adopt_run, last_checkpoint, load_bases, read_config
+from lightning_modules.launch import adopt_run, last_checkpoint, load_bases
 from lightning_modules.recipes import RECIPE, check_recipe, make_recipe, read_recipe
+from lightning_modules.records import read_config
 from plait.adapters.hub import fetch
 from plait.atomic import replace_folder
 from plait.backbones.text import PretrainedTokenizer

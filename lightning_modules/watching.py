@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lightning_modules.launch import JOB_FILE, read_job
+from lightning_modules.records import JOB_FILE, read_job
 from lightning_modules.screen import Screen, draw_curves
 from lightning_modules.tracking import METRICS_FILE
 from plait.rendering import read_cards

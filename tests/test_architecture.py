@@ -42,7 +42,10 @@ FENCES = {
     "wandb_workspaces": ["lightning_modules/reporting/workspace.py"],
     "omegaconf": [
         "hydra_plugins",
-        *(f"lightning_modules/{name}" for name in ("instantiate.py", "launch.py", "pretrained.py", "recipes.py", "loops")),
+        *(
+            f"lightning_modules/{name}"
+            for name in ("instantiate.py", "launch.py", "pretrained.py", "recipes.py", "records.py", "loops")
+        ),
         *COMMAND_FILES,
     ],
     "transformers": ["plait/backbones", "plait/vision/encoder.py", "plait/tokenizers", "plait/alignment/judges.py"],

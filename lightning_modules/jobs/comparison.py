@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.launch import finish_loggers, read_config
+from lightning_modules.launch import finish_loggers
 from lightning_modules.recipes import list_settings
+from lightning_modules.records import read_config
 from plait.atomic import write_json
 from plait.errors import CheckpointError, RecipeError
 from plait.evaluation.comparison import compare

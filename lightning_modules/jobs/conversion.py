@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from safetensors.torch import save_file
 
-from lightning_modules.launch import read_config
 from lightning_modules.pretrained import save_pretrained, save_text_tokenizer, write_folder
+from lightning_modules.records import read_config
 from lightning_modules.reporting.card import write_card
 from plait.adapters.liquid import to_released, to_unified
 from plait.adapters.shards import read_shards, write_shards

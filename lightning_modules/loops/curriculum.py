@@ -23,7 +23,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_modules.launch import adopt_run, config_hash, last_checkpoint, launch, read_job
+from lightning_modules.launch import adopt_run, config_hash, last_checkpoint, launch
+from lightning_modules.records import read_job
 from lightning_modules.refusals import explain
 from plait.errors import CheckpointError, RecipeError
 

@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_modules.interruption import raising_interrupts
-from lightning_modules.launch import config_hash, read_config
+from lightning_modules.launch import config_hash
 from lightning_modules.loops.curriculum import run_stage
+from lightning_modules.records import read_config
 from plait.errors import RecipeError
 from plait.runs import Run
 

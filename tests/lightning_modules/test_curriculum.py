@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_modules.launch import read_job
 from lightning_modules.loops.curriculum import check_stages, run_curriculum
+from lightning_modules.records import read_job
 from plait.errors import RecipeError
 
 WRITE = "tests.lightning_modules.stub_jobs.write"

@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from lightning_modules.interruption import raising_interrupts
-from lightning_modules.launch import read_job
 from lightning_modules.loops.further import train_further
+from lightning_modules.records import read_job
 from plait.checkpoints import read_checkpoint, read_manifest
 from plait.errors import RecipeError
 from plait.runs import Run

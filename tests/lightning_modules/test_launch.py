@@ -14,8 +14,9 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import open_dict
 from wandb.proto.wandb_internal_pb2 import Record
 
-from lightning_modules.launch import launch, read_job, run_command
+from lightning_modules.launch import launch, run_command
 from lightning_modules.loops.curriculum import compose_job, run_stage
+from lightning_modules.records import read_job
 from plait.checkpoints import read_checkpoint, read_manifest
 from plait.errors import CheckpointError, PlaitError, RecipeError
 from plait.ledger import digest

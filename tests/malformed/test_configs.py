@@ -15,8 +15,9 @@ from omegaconf import OmegaConf
 
 from lightning_modules import encode, generate, report, train
 from lightning_modules.instantiate import Assembly
-from lightning_modules.launch import launch, write_job
+from lightning_modules.launch import launch
 from lightning_modules.loops.curriculum import compose_job
+from lightning_modules.records import write_job
 from plait.checkpoints import save_checkpoint
 from plait.errors import PlaitError
 from tests.malformed.standard import Case as Standard
