@@ -37,11 +37,13 @@ class Job:
     """What is to run.
 
     Args:
-        title: what it is called in the log.
+        number: by which the log names it.
+        title: what it is about.
         run: the work; its value must be picklable.
         console: file that standard output and error are appended to.
     """
 
+    number: int
     title: str
     run: Callable[[], Any]
     console: Path
@@ -57,7 +59,8 @@ class Outcome:
 
 @dataclass
 class _Running:
-    number: int
+    index: int
+    job: Job
     device: str
     process: BaseProcess
     box: IO[bytes]
@@ -106,27 +109,27 @@ def run_queue(jobs: Sequence[Job], devices: Sequence[str]) -> list[Outcome]:
         try:
             while waiting or running:
                 while free and waiting:
-                    number, job = waiting.popleft()
-                    started = _start(number, job, free.popleft(), threads=max(1, (os.cpu_count() or 1) // len(devices)))
+                    index, job = waiting.popleft()
+                    started = _start(index, job, free.popleft(), threads=max(1, (os.cpu_count() or 1) // len(devices)))
                     running[started.process.sentinel] = started
-                    log.info("#%d starts on device %s: %s (%s)", number, started.device, job.title, job.console)
+                    log.info("#%d starts on device %s: %s (%s)", job.number, started.device, job.title, job.console)
                 for sentinel in wait(list(running)):
                     ended = running.pop(sentinel)
-                    outcomes[ended.number] = outcome = _close(ended)
+                    outcomes[ended.index] = outcome = _close(ended)
                     free.append(ended.device)
                     _report(ended, outcome, len(jobs), outcomes, len(running))
         except BaseException:
             _end([item.process for item in running.values()])
             raise
-    return [outcomes[number] for number in range(len(jobs))]
+    return [outcomes[index] for index in range(len(jobs))]
 
 
-def _start(number: int, job: Job, device: str, threads: int) -> _Running:
+def _start(index: int, job: Job, device: str, threads: int) -> _Running:
     box = tempfile.TemporaryFile()  # noqa: SIM115 (closed by _close); a pipe would block a job whose value is large
     job.console.parent.mkdir(parents=True, exist_ok=True)
     process = multiprocessing.get_context("fork").Process(target=_work, args=(job, device, box, threads), name=job.title)
     process.start()
-    return _Running(number, device, process, box, time.monotonic())
+    return _Running(index, job, device, process, box, time.monotonic())
 
 
 def _work(job: Job, device: str, box: IO[bytes], threads: int) -> None:
@@ -166,7 +169,7 @@ def _report(ended: _Running, outcome: Outcome, total: int, outcomes: dict[int, O
     how = "finished" if outcome.exit_code == 0 else f"FAILED with exit code {outcome.exit_code}"
     log.info(
         "#%d %s after %.0f s on device %s [%d of %d ended, %d failed, %d running, %d waiting]",
-        *(ended.number, how, time.monotonic() - ended.started, ended.device),
+        *(ended.job.number, how, time.monotonic() - ended.started, ended.device),
         *(len(outcomes), total, failed, num_running, total - len(outcomes) - num_running),
     )
 

@@ -65,8 +65,8 @@ class GpuLauncher(Launcher):
         with open_dict(config):
             config.hydra.job.id = str(number)
             config.hydra.job.num = number
-        title = f"#{number} {' '.join(filter_overrides(overrides))}"
-        return Job(title, partial(self._run, config), Path(self.config.hydra.sweep.dir) / f"{number}.log")
+        title = " ".join(filter_overrides(overrides))
+        return Job(number, title, partial(self._run, config), Path(self.config.hydra.sweep.dir) / f"{number}.log")
 
     def _run(self, config: DictConfig) -> Any:
         """One job, in its own process."""
@@ -87,7 +87,9 @@ def register() -> None:
 
 def describe(failed: dict[Job, Outcome], total: int) -> str:
     """Which jobs failed, how, and where what they printed lies."""
-    named = "; ".join(f"{job.title} (exit code {outcome.exit_code}, {job.console})" for job, outcome in failed.items())
+    named = "; ".join(
+        f"#{job.number} {job.title} (exit code {outcome.exit_code}, {job.console})" for job, outcome in failed.items()
+    )
     return (
         f"{len(failed)} of {total} jobs failed: {named}. Expected exit code 0; what finished stays. "
         "Next: read the end of these files, then start the same jobs again."

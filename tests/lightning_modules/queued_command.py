@@ -22,11 +22,20 @@ from plait.errors import RecipeError
 def main(config) -> float:
     """One job."""
     folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        work(folder, config.get("act", "note"), config.get("meet", 1))
+    except KeyboardInterrupt:
+        (folder / "stopped").touch()
+        raise
+    return float(HydraConfig.get().job.num)
+
+
+def work(folder: Path, act: str, meet: int) -> None:
+    """What the job does."""
     note = {"device": os.environ["CUDA_VISIBLE_DEVICES"], "pid": os.getpid(), "begin": time.monotonic()}
-    (folder / "begun.json").write_text(json.dumps(note))
+    write(folder / "begun.json", note)
     print("printed by the job")
-    wait_for(lambda: len(list(folder.parent.glob("*/begun.json"))) >= config.get("meet", 1))
-    act = config.get("act", "note")
+    wait_for(lambda: len(list(folder.parent.glob("*/begun.json"))) >= meet)
     if act == "exit":
         sys.exit(7)
     if act == "raise":
@@ -36,13 +45,15 @@ def main(config) -> float:
     if act == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if act == "hang":
-        try:
-            wait_for(lambda: False)
-        except KeyboardInterrupt:
-            (folder / "stopped").touch()
-            raise
-    (folder / "ended.json").write_text(json.dumps({**note, "end": time.monotonic()}))
-    return float(HydraConfig.get().job.num)
+        wait_for(lambda: False)
+    write(folder / "ended.json", {**note, "end": time.monotonic()})
+
+
+def write(path: Path, note: dict) -> None:
+    """A file that is there is whole."""
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(note))
+    beside.rename(path)
 
 
 def wait_for(is_there, patience_s: float = 120.0) -> None:

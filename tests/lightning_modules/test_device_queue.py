@@ -74,8 +74,7 @@ def test_a_failed_job_stops_no_other_and_is_named_at_the_end(tmp_path: Path, roo
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_ends_the_jobs_and_keeps_what_has_finished(tmp_path: Path, root: Path, number: signal.Signals) -> None:
     queue = start(tmp_path, root, "hydra.launcher.devices=[gpu-a]", "+act=note,hang,last")
-    wait_for(lambda: (tmp_path / "1" / "begun.json").is_file() or queue.poll() is not None)
-    wait_for(lambda: 1 in notes(tmp_path, "begun"))
+    wait_for(lambda: 1 in notes(tmp_path, "begun") or queue.poll() is not None)
     os.kill(queue.pid, number)
     _, err = queue.communicate()
     assert queue.returncode != 0
