@@ -16,7 +16,7 @@ EXPERIMENTS = sorted(str(p.relative_to(CONF / "experiment").with_suffix("")) for
 GROUPS = sorted(
     p.name
     for p in CONF.iterdir()
-    if p.is_dir() and p.name not in ("experiment", "sizes", "sources", "hydra", "hparams_search", "__pycache__")
+    if p.is_dir() and p.name not in ("experiment", "sizes", "sources", "hydra", "hparams_search", "sweeps", "__pycache__")
 )
 
 
