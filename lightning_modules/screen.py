@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from plait.rendering import inline_picture
@@ -47,6 +48,7 @@ def draw_curves(metrics: Mapping[str, Metrics], keys: Sequence[str], note: str =
             if points:
                 axis.plot(*zip(*points, strict=True), marker="." if len(points) < FEW else None, label=name)
         axis.set(title=key, xlabel="step")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
         if len(metrics) > 1 and axis.lines:
             axis.legend()

@@ -19,6 +19,7 @@ Pictures = Mapping[str, Image.Image] | Callable[[ImageSpan], Image.Image | None]
 
 INK, SOFT, LINE, PAPER, CARD = "#1f2430", "#6b7280", "#d9dce3", "#fafaf8", "#ffffff"
 RIGHT, WRONG, ACCENT = "#1a7f4b", "#c2372e", "#3b5bdb"
+NARROW = ".plait .narrow .card { max-width: 430px; } .plait .narrow .head { overflow-wrap: anywhere; }"
 CARD = "<div class='card'>"
 """how a card begins, for those who take some from a page"""
 
@@ -98,7 +99,7 @@ def read_cards(page: str, count: int, title: str = "") -> str:
 
 def _fragment(cards: str, title: str) -> str:
     heading = f"<div class='head'><b>{html.escape(title)}</b></div>" if title else ""
-    return f"<style>{STYLE}</style><div class='plait'>{heading}<div class='cards'>{cards}</div></div>"
+    return f"<style>{STYLE}{NARROW}</style><div class='plait'>{heading}<div class='cards narrow'>{cards}</div></div>"
 
 
 def inline_picture(picture: Image.Image) -> str:
