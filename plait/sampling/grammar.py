@@ -54,6 +54,8 @@ class Grammar:
         legal[num_words : vocabulary.segments[0].stop] = False
         for name in ("pad", "begin_document", "end_image", "unconditional"):
             legal[specials[name]] = False
+        # released tokenizers share ids: the end of SmolLM2 pads as well, that of GPT-2 begins documents too
+        legal[specials["end_document"]] = True
         self._text_legal = legal
         self._without_image = legal.clone()
         self._without_image[specials["begin_image"]] = False
