@@ -87,5 +87,8 @@ def test_runs(path: Path, request: pytest.FixtureRequest, tmp_path: Path, monkey
     if path.stem == "05_workbench":
         assert "stopped: stopped by SIGINT" in printed
         assert "steps in order, each once: True and equal: True" in printed
+    if path.stem == "50_compare":
+        assert "are not one configuration" in printed
+        assert "holds no evaluation" in printed
     if path.stem == "10_tokenizer":
         assert "of the demo" in printed
