@@ -20,7 +20,7 @@ Pictures = Mapping[str, Image.Image] | Callable[[ImageSpan], Image.Image | None]
 INK, SOFT, LINE, PAPER, CARD = "#1f2430", "#6b7280", "#d9dce3", "#fafaf8", "#ffffff"
 RIGHT, WRONG, ACCENT = "#1a7f4b", "#c2372e", "#3b5bdb"
 NARROW = ".plait .narrow .card { max-width: 430px; } .plait .narrow .head { overflow-wrap: anywhere; }"
-CARD = "<div class='card'>"
+CARD_OPENING = "<div class='card'>"
 """how a card begins, for those who take some from a page"""
 
 STYLE = f"""
@@ -94,7 +94,7 @@ def render_cards(samples: Iterable[Sample], title: str = "", picture_size: int =
 def read_cards(page: str, count: int, title: str = "") -> str:
     """The first `count` samples of a page of `render_html`, as `render_cards` writes them."""
     inside = page.partition("<body>")[2].partition("</div></div></body>")[0]
-    return _fragment("".join(f"{CARD}{card}" for card in inside.split(CARD)[1 : count + 1]), title)
+    return _fragment("".join(f"{CARD_OPENING}{card}" for card in inside.split(CARD_OPENING)[1 : count + 1]), title)
 
 
 def _fragment(cards: str, title: str) -> str:
@@ -129,7 +129,7 @@ def _card(sample: Sample, size: int) -> str:
     head = [sample.title, sample.document.id, "" if sample.seed is None else f"seed {sample.seed}"]
     scores = "".join(_score(name, value) for name, value in sample.scores.items())
     line = html.escape(" · ".join(word for word in head if word))
-    return f"{CARD}<div class='head'>{line}</div><div class='spans'>{''.join(spans)}</div>{scores}</div>"
+    return f"{CARD_OPENING}<div class='head'>{line}</div><div class='spans'>{''.join(spans)}</div>{scores}</div>"
 
 
 def _score(name: str, value: Any) -> str:

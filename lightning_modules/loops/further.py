@@ -56,8 +56,8 @@ def train_further(
 
 def _extend(config: DictConfig, run: Path, steps: int, folder: Path, overrides: Sequence[str]) -> DictConfig:
     """The config of a run, for `steps` steps that start from its weights."""
-    if "trainer" not in config:
-        raise RecipeError(f"{run} is no training run: its config has no trainer. Expected the folder of a stage that trained.")
+    if not str(config.job.get("_target_")).endswith(".fit"):
+        raise RecipeError(f"{run} is no training run: its job does not train. Expected the folder of a stage that trained.")
     with open_dict(config):
         config.base = {**config.base, "model": str(run)}
         config.name = f"{config.name}_further"  # the name of the stream of data: other documents than the run has read

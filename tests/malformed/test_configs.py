@@ -4,7 +4,6 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,9 @@ def model(assembly: Assembly) -> Any:
 def _shared_parts(assembly: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
     """The world and the words, which no case is about, are made once; everything else is built from the config of the case."""
     given = {name: assembly.build(name) for name in ("world", "text_tokenizer")}
-    monkeypatch.setattr("lightning_modules.launch.Assembly", partial(Assembly, given=given))
+    monkeypatch.setattr(
+        "lightning_modules.launch.Assembly", lambda config, own=None: Assembly(config, {**given, **(own or {})})
+    )
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +160,7 @@ def test_a_command_refuses(
 
 @table(
     Case("misspelt-group", "train", on_tiny("sclae=paper"), "sclae", "no such key. Expected one of", "did you mean "),
-    Case("unknown-curriculum", "train", ("curriculum=demoo",), "curriculum=demoo", "one of demo, own, sk", r"curriculum=demo\?"),
+    Case("unknown-curriculum", "train", ("curriculum=demoo",), "curriculum=demoo", "one of bases, demo, own, sk", r"curriculum=demo\?"),
     Case("no-recipe", "train", (), "recipe", "Expected experiment=", "--help"),
     Case("seed-a-word", "train", (*TOKENIZER, "seed=one"), "seed is 'one'", "expected a whole number from 0", "set seed="),
     Case("seed-negative", "train", (*TOKENIZER, "seed=-1"), "seed is -1", "expected a whole number from 0", "set seed="),
