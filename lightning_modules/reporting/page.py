@@ -17,10 +17,9 @@ from PIL import Image
 
 from lightning_modules.reporting.plot import draw_legend, draw_plot
 from lightning_modules.reporting.spec import Cell, Lineage, Number, Picture, Plot, Report, Samples, Section, Table, Text
-from plait.rendering import STYLE
+from plait.rendering import CARD_OPENING, STYLE
 
 LARGEST = 4_800_000
-CARD = "<div class='card'>"
 PAGE_STYLE = """
 body { margin: 0 auto; max-width: 1120px; padding: 28px 24px 60px; background: #fafaf8; color: #1f2430;
        font: 15px/1.5 system-ui, sans-serif; }
@@ -118,8 +117,8 @@ class _Page:
     def samples(self, samples: Samples) -> str:
         path = Path(self.report.folders[samples.run]) / samples.file
         inside = path.read_text(encoding="utf-8").partition("<body>")[2].partition("</div></div></body>")[0]
-        cards = inside.split(CARD)[1:]
-        shown = "".join(f"{CARD}{card}" for card in cards[: samples.count])
+        cards = inside.split(CARD_OPENING)[1:]
+        shown = "".join(f"{CARD_OPENING}{card}" for card in cards[: samples.count])
         body = f"<div class='plait'><div class='cards'>{shown}</div></div>"
         return self._embed(samples, f"{min(samples.count, len(cards))} of {len(cards)} documents", body)
 

@@ -3,10 +3,10 @@
 import base64
 import hashlib
 import os
-import urllib.error
-import urllib.request
+import shutil
+import subprocess
+import tempfile
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -14,7 +14,6 @@ from platformdirs import user_cache_path
 from plait.errors import DocumentError, RecipeError
 
 CACHE = "PLAIT_CACHE"
-TIMEOUT_S = 60
 
 
 def cache_folder() -> Path:
@@ -24,7 +23,7 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Tarball:
-    """A package of the npm registry in one version.
+    """A package of npm in one version; npm itself fetches it, from the registry that the user has set.
 
     Args:
         sha512: base64, as the registry's own `integrity` says it.
@@ -38,11 +37,6 @@ class Tarball:
     def path(self) -> Path:
         """Where it is kept, under the name that `npm pack` gives it."""
         return cache_folder() / f"{self.package.strip('@').replace('/', '-')}-{self.version}.tgz"
-
-    @property
-    def url(self) -> str:
-        """Where it comes from."""
-        return f"https://registry.npmjs.org/{self.package}/-/{self.package.rpartition('/')[2]}-{self.version}.tgz"
 
     def check(self, content: bytes) -> bytes:
         """The content, if it is what was pinned.
@@ -74,26 +68,28 @@ class Tarball:
         return self.check(self.path.read_bytes())
 
     def fetch(self) -> Path:
-        """Download it into the cache, unless it is there.
+        """Let npm download it into the cache, unless it is there.
 
         Raises:
-            RecipeError: the registry cannot be reached.
+            RecipeError: there is no npm, or it cannot have the package.
             DocumentError: it is another one than the one that was pinned.
         """
         if self.path.is_file():
             self.read()
             return self.path
-        try:
-            with urllib.request.urlopen(self.url, timeout=TIMEOUT_S) as answer:
-                content = answer.read()
-        except (urllib.error.URLError, HTTPException, OSError) as error:
+        by_hand = f"put what `npm pack {self.package}@{self.version}` makes elsewhere into {cache_folder()}"
+        if shutil.which("npm") is None:
             raise RecipeError(
-                f"{self.url} cannot be fetched: {error}. Expected the npm registry to answer. Next: try again where there is a network, or "
-                f"put what `npm pack {self.package}@{self.version}` makes into {cache_folder()}."
-            ) from error
-        self.check(content)
+                f"npm is not there, expected it for {self.package} {self.version}. Next: install it, or {by_hand}."
+            )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        beside.write_bytes(content)
-        os.replace(beside, self.path)
+        with tempfile.TemporaryDirectory(dir=self.path.parent) as beside:
+            words = ["npm", "pack", f"{self.package}@{self.version}"]
+            done = subprocess.run(words, cwd=beside, capture_output=True, text=True)
+            made = Path(beside, self.path.name)
+            if done.returncode or not made.is_file():
+                last = (done.stderr.strip().splitlines() or ["it made no file of the expected name"])[-1]
+                raise RecipeError(f"{' '.join(words)} failed: {last} Next: try again where there is a network, or {by_hand}.")
+            self.check(made.read_bytes())
+            os.replace(made, self.path)
         return self.path

@@ -2,13 +2,13 @@
 
 import base64
 import hashlib
-import io
-import urllib.error
-import urllib.request
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from lightning_modules.jobs.fetching import fetch
+from plait.data import downloads
 from plait.data.downloads import Tarball
 from plait.data.hard import debian
 from plait.data.hard.debian import PACKAGES, DebianPackage
@@ -26,22 +26,25 @@ def cache(tmp_path, monkeypatch):
 
 
 def answer(monkeypatch, content):
+    """An npm that makes this tarball, or fails where there is none."""
     asked = []
 
-    def open_url(url, timeout):
-        asked.append(url)
-        if isinstance(content, Exception):
-            raise content
-        return io.BytesIO(content)
+    def run(words, cwd, **_):
+        asked.append(words)
+        if content is None:
+            return subprocess.CompletedProcess(words, 1, "", "npm error network\nnpm error no route to the registry\n")
+        Path(cwd, "some-art-1.0.0.tgz").write_bytes(content)
+        return subprocess.CompletedProcess(words, 0, "", "")
 
-    monkeypatch.setattr(urllib.request, "urlopen", open_url)
+    monkeypatch.setattr(downloads.shutil, "which", lambda name: name)
+    monkeypatch.setattr(downloads.subprocess, "run", run)
     return asked
 
 
 def test_a_tarball_is_fetched_once(monkeypatch, cache):
     asked = answer(monkeypatch, CONTENT)
     assert TARBALL.fetch() == TARBALL.fetch() == cache / "some-art-1.0.0.tgz"
-    assert asked == ["https://registry.npmjs.org/@some/art/-/art-1.0.0.tgz"]
+    assert asked == [["npm", "pack", "@some/art@1.0.0"]]
     assert TARBALL.read() == CONTENT
     assert [path.name for path in cache.iterdir()] == ["some-art-1.0.0.tgz"]
 
@@ -50,8 +53,7 @@ def test_another_tarball_is_refused_and_not_kept(monkeypatch, cache):
     answer(monkeypatch, b"something else")
     with pytest.raises(DocumentError, match=r"14 bytes with the sha512 .*expected .* of @some/art 1\.0\.0.*fetch it again"):
         TARBALL.fetch()
-    assert not cache.exists()
-    cache.mkdir()
+    assert not list(cache.iterdir())
     TARBALL.path.write_bytes(b"damaged")
     with pytest.raises(DocumentError, match="Remove the file"):
         TARBALL.read()
@@ -59,10 +61,18 @@ def test_another_tarball_is_refused_and_not_kept(monkeypatch, cache):
         TARBALL.fetch()
 
 
-@pytest.mark.parametrize("error", [urllib.error.URLError("no route"), TimeoutError("too slow"), ConnectionResetError("cut")])
-def test_without_a_network_it_says_what_to_do(monkeypatch, error):
-    answer(monkeypatch, error)
-    with pytest.raises(RecipeError, match=r"cannot be fetched: .*npm registry.*npm pack @some/art@1\.0\.0.*cache"):
+def test_without_a_network_it_says_what_to_do(monkeypatch, cache):
+    answer(monkeypatch, None)
+    with pytest.raises(
+        RecipeError, match=r"npm pack @some/art@1\.0\.0 failed: npm error no route .*where there is a network.*cache"
+    ):
+        TARBALL.fetch()
+    assert not list(cache.iterdir())
+
+
+def test_without_npm_it_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(downloads.shutil, "which", lambda name: None)
+    with pytest.raises(RecipeError, match=r"npm is not there.*install it, or put what `npm pack @some/art@1\.0\.0` makes"):
         TARBALL.fetch()
 
 

@@ -59,7 +59,7 @@ def test_two_ranks_are_one_run_and_train_as_one_process_does(tmp_path: Path) -> 
     alone = Run(tmp_path / "alone")
     for key in ("train/loss", "val/loss", "train/text_loss_nats", "train/image_loss_nats"):
         steps, losses = shared.metrics.series(key)
-        # validation comes one step later than the last training loss: what rounding made of that step shows in it
+        # validation comes one step later than the last training loss; it was seen 0.18 % off, and why has not been found out
         near = pytest.approx(alone.metrics.series(key)[1], rel=5e-3 if key == "val/loss" else 1e-3)
         assert (steps, losses) == (alone.metrics.series(key)[0], near), key
     one, other = (load_file(tmp_path / f"rank-{rank}.safetensors") for rank in range(2))

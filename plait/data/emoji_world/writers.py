@@ -22,7 +22,7 @@ Writer = Callable[[Random, int, Pools], Document | None]
 
 ASKED_OF_EACH = ("what", "where")
 """Asked of every thing of a training picture, not of one: which thing stands where is the one answer that cannot be had without
-looking a thing up, and twice as many such answers per picture make a small model learn it in half the steps (reports/demo.md)."""
+looking a thing up, and a small model learns it sooner, or at all, where it is asked more often (reports/demo.md)."""
 STORY_LENGTHS = (3, 4, 5)
 STORY_QUESTIONS = ("describe", "colour", "what", "where")
 
