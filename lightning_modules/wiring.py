@@ -18,6 +18,8 @@ from tqdm import tqdm
 
 from plait.backbones.subwords import SubwordTokenizer, train_subwords
 from plait.backbones.text import WordTokenizer, train_word_level
+from plait.data.wordnet.sources import Glosses
+from plait.data.wordnet.synsets import WordNet
 from plait.document import Document
 from plait.errors import CheckpointError, RecipeError
 from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
@@ -75,9 +77,16 @@ def _keep_subwords(tokenizer: SubwordTokenizer, folder: Path) -> None:
     tokenizer.save(folder)
 
 
-def open_sources(*, world: Any, tasks: Sequence[str], split: str = "train") -> Mapping[str, Sequence[Document]]:
-    """task -> its documents of one split."""
-    return {task: world.source(task, split) for task in tasks}
+def open_sources(
+    *, world: Any, tasks: Sequence[str], split: str = "train", wordnet: WordNet | None = None
+) -> Mapping[str, Sequence[Document]]:
+    """task -> its documents of one split.
+
+    Args:
+        wordnet: its glosses are one more task, `glosses`: plain text, of which a released language model would else lose much.
+    """
+    glosses = {} if wordnet is None else {"glosses": Glosses(wordnet, split)}
+    return {task: world.source(task, split) for task in tasks} | glosses
 
 
 def open_pools(

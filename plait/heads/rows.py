@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from plait.axes import Float, Int, Tensor
 from plait.errors import RecipeError
+from plait.heads.starts import NORMAL, RowStart
 
 
 def cap(logits: Tensor, softcap: float | None) -> Tensor:
@@ -108,8 +109,8 @@ class DenseRows(nn.Module):
         is_tied: one table for input and output, as the backbone has it.
         embedding_scale: factor on input rows (Gemma scales its own inside `embed_tokens`; new rows must be scaled alike).
         softcap: final soft cap of the backbone.
-        std: standard deviation of the initial rows. Liquid's script samples them around the mean of the old rows (specs 3.2) and the
-            authors call the effect unclear; ours is the backbone's own initialisation.
+        start: how the rows begin (see plait.heads.starts).
+        output_start: how the output rows begin where they are not tied; None: as the others.
     """
 
     def __init__(
@@ -120,13 +121,14 @@ class DenseRows(nn.Module):
         is_tied: bool,
         embedding_scale: float = 1.0,
         softcap: float | None = None,
-        std: float = 0.02,
+        start: RowStart = NORMAL,
+        output_start: RowStart | None = None,
     ) -> None:
         super().__init__()
         self.size, self.embedding_scale, self.softcap = size, embedding_scale, softcap
         self.num_logits = size
-        self.weight = nn.Parameter(torch.randn(size, width) * std)
-        self.output_weight = None if is_tied else nn.Parameter(torch.randn(size, width) * std)
+        self.weight = nn.Parameter(start.draw(size, width))
+        self.output_weight = None if is_tied else nn.Parameter((output_start or start).draw(size, width))
 
     def embed(self, ids: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
         """See `plait.protocols.Rows`."""
@@ -153,7 +155,9 @@ class FactorisedRows(nn.Module):
         width: width of the backbone.
         embedding_scale: see `DenseRows`.
         softcap: must be None: a capped sum does not factorise.
-        std: standard deviation of the initial *code* embedding (the sum of its digit rows).
+        start: how the embedding of a code, the sum of its digit rows, begins (see plait.heads.starts).
+        output_start: how the output rows begin; None: as the others. The means of the digits add up to its mean, and each digit
+            is drawn with its whole standard deviation, as it is told apart from its own kind alone.
 
     Raises:
         RecipeError: the backbone soft-caps its logits, or the code has a single digit.
@@ -166,7 +170,8 @@ class FactorisedRows(nn.Module):
         *,
         embedding_scale: float = 1.0,
         softcap: float | None = None,
-        std: float = 0.02,
+        start: RowStart = NORMAL,
+        output_start: RowStart | None = None,
     ) -> None:
         super().__init__()
         if softcap is not None:
@@ -185,8 +190,9 @@ class FactorisedRows(nn.Module):
         self.register_buffer("sizes", torch.tensor(self.digit_sizes), persistent=False)
         self.register_buffer("starts", torch.tensor([0, *self.digit_sizes[:-1]]).cumsum(0), persistent=False)
         rows = sum(self.digit_sizes)
-        self.weight = nn.Parameter(torch.randn(rows, width) * std / len(digit_sizes) ** 0.5)
-        self.output_weight = nn.Parameter(torch.randn(rows, width) * std)
+        self.weight = nn.Parameter(start.shared_by(len(digit_sizes)).draw(rows, width))
+        output_start = output_start or start
+        self.output_weight = nn.Parameter(RowStart(output_start.mean / len(digit_sizes), output_start.std).draw(rows, width))
         # One bias per digit value: without it a digit prior would have to pass through every hidden state.
         self.output_bias = nn.Parameter(torch.zeros(rows))
 

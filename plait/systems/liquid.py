@@ -23,6 +23,7 @@ from plait.errors import RecipeError
 from plait.heads.positions import ImagePositions
 from plait.heads.rows import DenseRows, FactorisedRows, TextRows
 from plait.heads.shared import SharedHead
+from plait.heads.starts import Kind, RowStart
 from plait.protocols import TextTokenizer, VisionTokenizer
 from plait.sequence.builder import SequenceBuilder
 from plait.sequence.chat import ChatWording, Message, jinja_template, read_chat, write_chat
@@ -223,6 +224,7 @@ def build(
     text_tokenizer: TextTokenizer,
     template: LiquidTemplate,
     code_rows: Literal["dense", "factorised"] = "dense",
+    new_rows: Kind = "normal",
     image_positions: bool = False,
     has_max_z: bool = False,
 ) -> UnifiedModel:
@@ -231,12 +233,14 @@ def build(
     Args:
         backbone: a `plait.backbones.causal_lm.CausalLM`.
         code_rows: how codes are embedded and scored (see plait.heads.rows).
+        new_rows: how the rows of codes and markers begin (see plait.heads.starts). The script of Liquid has "mean", its released weights
+            probably "normal" (specs 3.2), and its authors call the effect unclear.
         image_positions: one learned vector per place of the grid, added to the codes read there. Ours, an option: Liquid has none
             (specs section 2), its language models come with heads that count positions, and a small one that starts from nothing does not.
         has_max_z: a further loss term against spikes (plait.objectives.max_z), from 7B on in the paper; its weight is the stage's.
 
     Raises:
-        RecipeError: the text tokenizer has ids that the backbone's table lacks, or `code_rows` is unknown.
+        RecipeError: the text tokenizer has ids that the backbone's table lacks, or `code_rows` or `new_rows` is unknown.
     """
     if text_tokenizer.size > backbone.text_rows:
         raise RecipeError(
@@ -246,12 +250,18 @@ def build(
     vocabulary = Vocabulary(backbone.text_rows, vision_tokenizer.code_sizes, text_tokenizer.markers)
     scale, softcap, is_tied = backbone.embedding_scale, backbone.logit_softcap, backbone.is_tied
     rows: list = [TextRows(backbone.text_rows, backbone.embed_text, lambda: backbone.text_weight, softcap)]
+    starts = {
+        "start": RowStart.beside(backbone.text_table, new_rows),
+        "output_start": RowStart.beside(backbone.text_weight, new_rows),
+    }
     for segment in vocabulary.segments[1:]:
         if segment.kind == "codes" and code_rows == "factorised":
             digits = vision_tokenizer.digit_sizes[vocabulary.code_segments.index(segment)]
-            rows.append(FactorisedRows(digits, backbone.width, embedding_scale=scale, softcap=softcap))
+            rows.append(FactorisedRows(digits, backbone.width, embedding_scale=scale, softcap=softcap, **starts))
         elif code_rows in ("dense", "factorised"):
-            rows.append(DenseRows(segment.size, backbone.width, is_tied=is_tied, embedding_scale=scale, softcap=softcap))
+            rows.append(
+                DenseRows(segment.size, backbone.width, is_tied=is_tied, embedding_scale=scale, softcap=softcap, **starts)
+            )
         else:
             raise RecipeError(f"code_rows is {code_rows!r}, expected 'dense' or 'factorised'.")
     builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, vision_tokenizer.grid_shapes))

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from plait.heads.rows import DenseRows, FactorisedRows, TextRows
 from plait.heads.shared import SharedHead
+from plait.heads.starts import RowStart
 from plait.objectives.next_token import summed_cross_entropy
 
 WIDTH = 12
@@ -15,12 +16,12 @@ def head(kind: str, softcap: float | None) -> tuple[SharedHead, torch.nn.Paramet
     torch.manual_seed(0)
     table = torch.nn.Parameter(torch.randn(17, WIDTH))
     codes = (
-        FactorisedRows((3, 4, 5), WIDTH, std=1.0)
+        FactorisedRows((3, 4, 5), WIDTH, start=RowStart(std=1.0))
         if kind == "factorised"
-        else DenseRows(60, WIDTH, is_tied=kind == "tied", softcap=softcap, std=1.0)
+        else DenseRows(60, WIDTH, is_tied=kind == "tied", softcap=softcap, start=RowStart(std=1.0))
     )
     text = TextRows(17, lambda ids: F.embedding(ids, table), lambda: table, softcap)
-    return SharedHead([text, DenseRows(4, WIDTH, is_tied=True, softcap=softcap, std=1.0), codes]), table
+    return SharedHead([text, DenseRows(4, WIDTH, is_tied=True, softcap=softcap, start=RowStart(std=1.0)), codes]), table
 
 
 @pytest.mark.parametrize(("kind", "softcap"), [("tied", None), ("untied", None), ("tied", 5.0), ("factorised", None)])
