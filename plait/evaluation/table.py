@@ -38,10 +38,13 @@ def write_markdown(table: Mapping[str, Any]) -> Iterator[str]:
         for key in table["columns"]:
             gaps = [rows[name]["figures"].get(key, {}).get("minus_reference") for name in others]
             yield write_row([key, *(f"{spell_figure(gap, '+.2f')} {gap['verdict']}" if gap else "" for gap in gaps)])
-    skipped = [(name, key, item) for name, row in rows.items() for key, item in row["skipped"].items()]
+    skipped: dict[tuple[str, int, str], list[str]] = {}
+    for name, row in rows.items():
+        for key, item in row["skipped"].items():
+            skipped.setdefault((name, item["prompts"], item["reason"].replace("|", "/")), []).append(key)
     if skipped:
-        yield from ("", write_row(["row", "skipped", "prompts", "reason"]), write_row(["---"] * 4))
-        yield from (write_row([name, key, item["prompts"], item["reason"].replace("|", "/")]) for name, key, item in skipped)
+        yield from ("", write_row(["row", "skipped", "prompts of each", "reason"]), write_row(["---"] * 4))
+        yield from (write_row([name, ", ".join(keys), count, reason]) for (name, count, reason), keys in skipped.items())
     yield from ("", write_row(["row", "runs", *next(iter(rows.values()))["protocol"]]))
     yield write_row(["---"] * (2 + len(next(iter(rows.values()))["protocol"])))
     for name, row in rows.items():

@@ -126,8 +126,13 @@ def test_no_wordnet_is_a_counted_skip() -> None:
 
 def test_a_language_model_takes_the_text_examination_alone(world, oracle) -> None:
     plan = {"val": ("captions", "vqa"), **TEXT_PLAN}
-    found = evaluate(Scorer(knows), world, oracle, codes, {}, n=10, plan=plan, wordnet=lambda: WORDNET)
+    lines: list[str] = []
+    found = evaluate(
+        Scorer(knows), world, oracle, codes, {}, n=10, plan=plan, wordnet=lambda: WORDNET, on_progress=lines.append
+    )
     assert set(found.facts["skipped"]) == {"val/captions", "val/vqa"}
+    assert lines[0].startswith("val/captions: 10 prompts skipped (The model neither reads nor draws pictures.)")
+    assert not any("nan" in line for line in lines)
     assert found.results["held_out/gloss_choice"]["value"] == 1.0
 
 

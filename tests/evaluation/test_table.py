@@ -6,7 +6,11 @@ FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 30, "baselines": {"majorit
 FACTS = {
     "protocol": {"sampler_image": "cold", "guidance": [], "n": 30},
     "headlines": ["val/captions", "val/instructions_english"],
-    "skipped": {"val/instructions_english": {"prompts": 12, "reason": "Unknown word 'word' | next"}},
+    "skipped": {
+        "val/instructions_english": {"prompts": 12, "reason": "Unknown word 'word' | next"},
+        "val/edits": {"prompts": 30, "reason": "no pictures"},
+        "val/vqa": {"prompts": 30, "reason": "no pictures"},
+    },
     "durations_s": {"val/captions": 1.25, "val/instructions": 0.5},
 }
 
@@ -17,6 +21,7 @@ def test_one_run_is_a_table_with_every_column_even_where_nothing_could_be_asked(
     assert "| val/captions | 30 | 0.50 [0.40, 0.60] | majority 0.25 |" in text
     assert "| val/instructions_english | 0 |  |  |" in text
     assert "| mine | val/instructions_english | 12 | Unknown word 'word' / next |" in text
+    assert "| mine | val/edits, val/vqa | 30 | no pictures |" in text  # one line per reason
     assert "| mine | 1 | cold | [] | 30 |" in text
     assert "| in all | 1.8 |" in text
     assert "captions_objects" not in text  # in table.json only
