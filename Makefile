@@ -12,6 +12,8 @@ export MALLOC_TRIM_THRESHOLD_ := 100000000000
 export PATH := $(abspath $(BIN)):$(PATH)
 # Extra words for a command, for example: make demo ARGS="seed=2"
 ARGS ?=
+# Processes that share the tests
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lab lint format clean
@@ -30,8 +32,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## train a tokenizer and Liquid, evaluate, write the report (about 17 minutes on 2 cores; Ctrl-C and start again to go on)
 	$(BIN)/plait-train curriculum=demo $(ARGS)
 
-test: $(STAMP) ## every test, CPU only, without network
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## every test, CPU only, without network, in two processes (make test WORKERS=0: in this one)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
 
 lab: $(STAMP) ## JupyterLab in notebooks/
 	$(BIN)/jupyter lab --notebook-dir notebooks $(ARGS)
