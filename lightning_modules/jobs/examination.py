@@ -19,7 +19,7 @@ from plait.errors import RecipeError
 from plait.evaluation.bench import Bench, Codes
 from plait.evaluation.cost import measure, summarise_cost
 from plait.evaluation.features import FeatureSpace
-from plait.evaluation.figures import MAIN, Record
+from plait.evaluation.figures import DEFECTS, MAIN, Record
 from plait.evaluation.glosses import keep_shares
 from plait.evaluation.protocol import DEFAULT_PLAN, TEXT_PLAN, Evaluation, evaluate
 from plait.evaluation.reconstruction import calibrate_oracle
@@ -183,9 +183,14 @@ def write_sheets(found: Evaluation, folder: Path, num_cells: int) -> None:
 
 
 def to_sample(record: Record) -> Sample:
-    """A judged item as people look at it: yes/no scores as ticks, and what the judge expected and read."""
+    """A judged item as people look at it: yes/no scores as ticks, and what the judge expected and read. A tick is good, so defects are
+    told by their opposite ("grammatical")."""
     pictures = {id(span): picture for span, picture in zip(record.document.images, record.pictures, strict=False)}
-    scores = {name: bool(value) if value in (0, 1) else float(value) for name, value in record.scores.items()}
+    scores = {}
+    for name, value in record.scores.items():
+        if name in DEFECTS:
+            name, value = name.removeprefix("un"), 1.0 - value
+        scores[name] = bool(value) if value in (0, 1) else float(value)
     return Sample(
         record.document,
         lambda span: pictures.get(id(span)),  # drawn pictures of one document may share an id: the span decides

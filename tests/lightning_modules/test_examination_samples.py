@@ -1,0 +1,15 @@
+"""What a judged item looks like to people: a tick is good, whatever the score is called."""
+
+from PIL import Image
+
+from lightning_modules.jobs.examination import to_sample
+from plait.document import Document, ImageSpan, TextSpan
+from plait.evaluation.figures import Record
+
+
+def test_a_tick_is_good() -> None:
+    document = Document((ImageSpan("scene"), TextSpan("a red red car")))
+    scores = {"all": 0.0, "ungrammatical": 1.0, "unrecognisable": 0.0, "agreement": 0.5}
+    record = Record("val/captions", document, (Image.new("RGB", (4, 4)),), scores, "a red car", "no caption", "scene")
+    shown = {"all": False, "grammatical": False, "recognisable": True, "agreement": 0.5}
+    assert to_sample(record).scores == {**shown, "expected": "a red car", "found": "no caption"}
