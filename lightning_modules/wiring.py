@@ -90,15 +90,24 @@ def open_sources(
 
 
 def open_pools(
-    *, world: Any, subsets: Sequence[str] = ("centred", "placed", "two_objects", "glyphs"), split: str = "train"
+    *,
+    world: Any,
+    subsets: Sequence[str] = ("centred", "placed", "two_objects", "glyphs"),
+    split: str = "train",
+    order: Callable[[str], Any] | None = None,
 ) -> Mapping[str, Sequence[str]]:
-    """subset -> the image ids of one split: all scenes, all glyphs, all boards, scenes of one kind; of data of one's own, all pictures."""
-    return {
+    """subset -> the image ids of one split: all scenes, all glyphs, all boards, scenes of one kind; of data of one's own, all pictures.
+
+    Args:
+        order: image id -> what the ids are sorted by; None leaves them as the world has them.
+    """
+    pools = {
         name: world.image_ids(split, name)
         if name in ("scenes", "glyphs", "dense", "pictures")
         else [scene.id for scene in getattr(world.pools(split), name)]
         for name in subsets
     }
+    return pools if order is None else {name: sorted(pool, key=order) for name, pool in pools.items()}
 
 
 def open_codes(*, folder: str | None, vision_tokenizer: nn.Module, world: Any) -> Codes:

@@ -8,7 +8,7 @@ from plait.data.emoji_world.splits import HELD_OUT_CELLS
 from plait.data.emoji_world.world import EmojiWorld
 from plait.data.jitter import Jitter
 from plait.data.pictures import PictureBatches
-from plait.errors import DocumentError
+from plait.errors import DocumentError, RecipeError
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +55,45 @@ def test_batches_carry_attributes_and_are_a_function_of_their_number(attributes)
         own = attributes.of(name)
         assert row == own + [-1] * (len(row) - len(own))
     assert "attributes" not in make(attributes=None)[2]
+
+
+def test_neighbours_of_a_pool_come_together_and_originals_say_which_are_one_picture(attributes) -> None:
+    world = EmojiWorld()
+    pool = sorted(world.image_ids("train", "glyphs"), key=attributes.spell)
+    settings = {
+        "pools": {"glyphs": pool[:10]},
+        "weights": {"glyphs": 1.0},
+        "pixels": world.pixels,
+        "num_batches": 3,
+        "batch_size": 14,
+    }
+    batches = PictureBatches(**settings, jitter=Jitter(), has_originals=True, neighbours={"glyphs": 4})
+    names = batches.image_ids(1)
+    for start in (0, 4, 8, 12):
+        first, length = pool.index(names[start]), min(4, 14 - start)
+        assert names[start : start + length] == [pool[(first + step) % 10] for step in range(length)]
+    batch = batches[1]
+    numbers = batch["numbers"].tolist()
+    assert numbers == [names.index(name) for name in names]
+    assert len(set(numbers)) < 14  # ten pictures: some came twice
+    for row, number in enumerate(numbers):
+        assert torch.equal(batch["originals"][row], batch["originals"][number])
+    assert not torch.equal(batch["images"], batch["originals"])
+    ranks = [PictureBatches(**settings, neighbours={"glyphs": 4}, rank=rank, num_ranks=2).image_ids(1) for rank in (0, 1)]
+    assert [name for pair in zip(*ranks, strict=True) for name in pair] == names
+
+
+def test_originals_without_renderings_and_neighbours_of_no_pool_are_refused(attributes) -> None:
+    settings = {"pools": {"a": ["x"]}, "weights": {"a": 1.0}, "pixels": None, "num_batches": 1, "batch_size": 2}
+    with pytest.raises(RecipeError, match="nothing is rendered afresh: name a jitter"):
+        PictureBatches(**settings, has_originals=True)
+    with pytest.raises(RecipeError, match=r"batches\.neighbours has \{'b': 2\}, expected pools of \['a'\]"):
+        PictureBatches(**settings, neighbours={"b": 2})
+
+
+def test_spelled_in_order_a_figure_stands_beside_itself_in_other_tones(attributes) -> None:
+    ids = sorted(EmojiWorld().image_ids("train", "glyphs"), key=attributes.spell)
+    names = [attributes.spell(image_id) for image_id in ids]
+    first = names.index("man cook dark skin tone") if "man cook dark skin tone" in names else names.index("man cook")
+    assert all(name.startswith("man cook") for name in names[first : first + 3])
+    assert attributes.spell("scene/red-car@left+blue-house@right") == "left red, left car, right blue, right house"

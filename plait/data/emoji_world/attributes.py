@@ -53,3 +53,12 @@ class Attributes(Sequence[str]):
         else:
             raise DocumentError(f"{image_id!r} has no attributes: expected a scene or a training glyph.")
         return sorted({self._numbers[phrase] for phrase in phrases})
+
+    def spell(self, image_id: str) -> str:
+        """What a picture is, in words: the name of a glyph, the phrases of a scene. Pictures in this order stand beside what they are like,
+        a figure beside itself in other skin tones.
+
+        Raises:
+            DocumentError: as `of`.
+        """
+        return self._names.get(image_id) or ", ".join(self[number] for number in self.of(image_id))
