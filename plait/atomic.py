@@ -40,7 +40,8 @@ def replace_folder(target: Path | str) -> Iterator[Path]:
     try:
         yield beside
         for path in (*sorted(beside.rglob("*")), beside):
-            _flush(path)
+            if not path.is_symlink():  # it lives in its folder and may lead nowhere
+                _flush(path)
         _take_place(beside, target)
         _flush(target.parent)
     finally:
