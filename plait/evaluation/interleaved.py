@@ -99,13 +99,15 @@ def illustrate_stories(
 
 
 def guess_states(blind: BlindAnswers, stories: Sequence[Sequence[Scene]]) -> dict[str, list[list[float]]]:
-    """Baseline name -> per story, per scene, whether blind systems get it right."""
+    """Baseline name -> per story, per scene, whether blind systems get it right. A story may have no scene (nothing that a model told
+    makes sense): it has no guesses, and lends none."""
+    told = [states for states in stories if states]
     flat = [scene for states in stories for scene in states]
     judged: Mapping[str, Sequence[Scores]] = blind.score(flat, names=("chance", "majority"))
     judged = {**judged, "copy_input": [score_scene(imagine(states[0].things), scene) for states in stories for scene in states]}
     judged["shuffled"] = [
         score_scene(imagine(other[min(place, len(other) - 1)].things), scene)
-        for states, other in zip(stories, (*stories[-1:], *stories[:-1]), strict=True)
+        for states, other in zip(told, (*told[-1:], *told[:-1]), strict=True)
         for place, scene in enumerate(states)
     ]
     lengths = [len(states) for states in stories]

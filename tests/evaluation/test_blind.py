@@ -8,6 +8,7 @@ from plait.document import Document, TextSpan
 from plait.errors import DocumentError
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.figures import Record, summarise
+from plait.evaluation.interleaved import guess_states
 from plait.evaluation.scoring import describe_finding, imagine, score_edit, score_scene
 
 
@@ -91,3 +92,12 @@ def test_figures_keep_scores_apart_and_name_their_gap():
         summarise("val/x", [])
     with pytest.raises(DocumentError, match="baseline 'majority' has 3 items, the model 2"):
         summarise("val/x", records[:2], blind)
+
+
+def test_a_story_without_scenes_has_no_guesses_and_lends_none():
+    first, second = two("red", "car", "blue", "house"), two("green", "key", "blue", "cat")
+    blind = BlindAnswers([first, second])
+    full = guess_states(blind, [[first], [second, first]])
+    holey = guess_states(blind, [[], [first], [], [], [second, first], []])
+    assert holey == {name: [[], own, [], [], others, []] for name, (own, others) in full.items()}
+    assert all(guesses == [[], []] for guesses in guess_states(blind, [[], []]).values())
