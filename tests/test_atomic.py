@@ -20,9 +20,14 @@ def test_what_fails_leaves_the_old_one(tmp_path: Path) -> None:
     target = tmp_path / "here"
     with replace_folder(target) as beside:
         (beside / "file").write_text("old")
-    with pytest.raises(ValueError, match="half"), replace_folder(target) as beside:
-        (beside / "file").write_text("new")
-        raise ValueError("half way")
+
+    def write_half() -> None:
+        with replace_folder(target) as beside:
+            (beside / "file").write_text("new")
+            raise ValueError("half way")
+
+    with pytest.raises(ValueError, match="half"):
+        write_half()
     assert (target / "file").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
