@@ -17,6 +17,8 @@ from plait.rendering import PAPER, contact_sheet
 
 COLORS = ("#3b5bdb", "#e8590c", "#2b8a3e", "#c2255c", "#1098ad", "#9c36b5", "#e67700", "#495057")
 BLIND = "#adb5bd"
+LEGEND_LETTERS = 75
+"""what a line of the legend has room for"""
 
 
 def draw_table(table: Mapping[str, Any]) -> Figure:
@@ -32,7 +34,9 @@ def draw_table(table: Mapping[str, Any]) -> Figure:
         _draw_panel(axis, panel, rows)
         if panel is shares:
             axis.set_xlim(-0.02, 1.02)
-    figure.axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(4, len(rows) + 1), frameon=False)
+    longest = max(len(name) for name in (*rows, "best blind answer"))
+    columns = max(1, min(4, LEGEND_LETTERS // (longest + 6), len(rows) + 1))
+    figure.axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False)
     return figure
 
 
