@@ -36,7 +36,7 @@ def main() -> None:
         order = list(SETTINGS)[number % len(SETTINGS) :] + list(SETTINGS)[: number % len(SETTINGS)]
         for name in order if number >= 0 else order[:1]:
             began = clock()
-            samples = desk.redraw(["a red car to the left of a blue key", *documents], **SETTINGS[name])
+            samples = desk.redraw(["a red car to the left of a green key", *documents], **SETTINGS[name])
             seconds[name if number >= 0 else "first of all"].append(clock() - began)
             assert len(samples) == 4
     parameters = sum(tensor.numel() for tensor in desk.model.parameters())
