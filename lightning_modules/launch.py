@@ -31,7 +31,7 @@ from lightning_modules.licences import find_licences
 from lightning_modules.lineage import trace_parents, write_lineage
 from lightning_modules.ranks import check_start, check_trainer, own_rank, shake_hands
 from lightning_modules.recipes import collect_nodes, is_saved_model, read_recipe
-from lightning_modules.records import CONFIG_FILE, JOB_FILE, read_config, read_job, write_job, write_text
+from lightning_modules.records import CONFIG_FILE, JOB_FILE, find_neighbours, read_config, read_job, write_job, write_text
 from plait.checkpoints import load_weights, read_manifest
 from plait.errors import CheckpointError, RecipeError
 
@@ -337,6 +337,8 @@ def _read_run(run: str) -> DictConfig:
     if "model" not in stored:
         inside = ", ".join(path.parent.name for path in sorted(Path(run).glob(f"*/{JOB_FILE}"))) or "nothing"
         raise RecipeError(f"run={run} holds no model. Expected the folder of a training run; inside are: {inside}.")
+    for named, found in find_neighbours(stored, run).items():
+        log.info("%s is not here, found beside the run: %s", named, found)
     return stored
 
 

@@ -48,6 +48,26 @@ def read_job(folder: str | Path) -> dict[str, Any] | None:
     return record
 
 
+def find_neighbours(stored: DictConfig, folder: str | Path) -> dict[str, str]:
+    """Let a run that is opened from elsewhere find what it names relative to where it was started: bases and codes that are not here are
+    looked for there, which the run's own folder tells ("<there>/outputs/demo/instruction"). The config is changed in place.
+
+    Returns:
+        what was named -> where it was found, of what was not here.
+    """
+    written, opened = Path(OmegaConf.select(stored, "paths.folder") or "/"), Path(folder).resolve()
+    if written.is_absolute() or opened.parts[-len(written.parts) :] != written.parts:
+        return {}
+    there, found = opened.parents[len(written.parts) - 1], {}
+    places = [(stored.base, part) for part in stored.base]
+    places += [(stored.codes, "folder")] if OmegaConf.select(stored, "codes.folder") else []
+    for node, key in places:
+        named = None if OmegaConf.is_missing(node, key) else node[key]
+        if isinstance(named, str) and not Path(named).exists() and (there / named).exists():
+            node[key] = found[named] = str(there / named)
+    return found
+
+
 def _damaged(path: Path, finding: object) -> str:
     return f"{path} is damaged: {finding}. Expected what a job of plait wrote. Next: move {path.parent} aside and run it again."
 

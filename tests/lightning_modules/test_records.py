@@ -1,0 +1,44 @@
+"""What a run says of itself, read from elsewhere."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from lightning_modules.records import find_neighbours
+
+
+def stored(folder: str = "outputs/demo/instruction") -> DictConfig:
+    base = {"vision_tokenizer": "outputs/demo/tokenizer", "backbone": "random", "vision": "outputs/lost"}
+    return OmegaConf.create({"base": base, "codes": {"folder": "outputs/demo/codes"}, "paths": {"folder": folder}})
+
+
+def test_a_run_opened_from_elsewhere_finds_its_base_beside_it(tmp_path: Path, monkeypatch) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    for name in ("tokenizer", "codes", "instruction"):
+        (there / "outputs/demo" / name).mkdir(parents=True)
+    here.mkdir()
+    monkeypatch.chdir(here)
+    config = stored()
+    found = find_neighbours(config, "../there/outputs/demo/instruction")
+    assert config.base.vision_tokenizer == found["outputs/demo/tokenizer"] == str(there / "outputs/demo/tokenizer")
+    assert config.codes.folder == str(there / "outputs/demo/codes")
+    assert (config.base.backbone, config.base.vision) == (
+        "random",
+        "outputs/lost",
+    )  # what is nowhere keeps its name, for the message
+
+
+def test_what_is_here_stays(tmp_path: Path, monkeypatch) -> None:
+    for name in ("tokenizer", "codes", "instruction"):
+        (tmp_path / "outputs/demo" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    config = stored()
+    assert find_neighbours(config, "outputs/demo/instruction") == {}
+    assert config == stored()
+
+
+def test_a_run_that_was_moved_tells_nothing(tmp_path: Path) -> None:
+    moved = tmp_path / "mine"
+    moved.mkdir()
+    assert find_neighbours(stored(), moved) == {}
+    assert find_neighbours(stored(str(tmp_path / "mine")), moved) == {}
