@@ -6,6 +6,7 @@ part: what crosses between them is handed over by the builder.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -32,6 +33,28 @@ class Layout:
     def to(self, device: torch.device | str) -> "Layout":
         """The same layout on another device."""
         return Layout(self.positions.to(device), self.documents.to(device), tuple(group.to(device) for group in self.groups))
+
+
+@dataclass(frozen=True)
+class Side:
+    """What a backbone call carries besides embeddings and layout; taps and experts read it, nobody else. It is held by the call, never
+    by a module: activation checkpointing calls a layer twice.
+
+    Args:
+        is_visual: (b s) whether a token is part of an image (markers of images are text). A backbone without experts ignores it.
+    """
+
+    is_visual: Bool[Tensor, "b s"]
+
+    def take(self, order: Int[Tensor, "n"]) -> "Side":
+        """The same record for the tokens at these flat indices, as one row (1 n): packed calls feed document after document."""
+        return Side(self.is_visual.flatten().index_select(0, order)[None])
+
+    @cached_property
+    def routes(self) -> tuple[Int[Tensor, "_"], Int[Tensor, "_"]]:
+        """Flat indices of the text tokens and of the visual ones, found once per call."""
+        flat = self.is_visual.flatten()
+        return (~flat).nonzero().squeeze(1), flat.nonzero().squeeze(1)
 
 
 @dataclass
@@ -185,8 +208,10 @@ class Backbone(Protocol):
     max_length: int
     """positions that it was made for"""
 
-    def __call__(self, embeddings: Embeddings, layout: Layout, side: Any = None, cache: Cache | None = None) -> Hidden:
-        """`side` is a record of call-time inputs that taps and experts read; it is held by the call, never by a module."""
+    def __call__(
+        self, embeddings: Embeddings, layout: Layout, side: Side | None = None, cache: Cache | None = None
+    ) -> Hidden:
+        """Hidden states of every token. A backbone with taps or experts refuses a call without `side`."""
 
     def new_cache(self, rows: int, capacity: int) -> Cache:
         """An empty cache for `rows` rows of at most `capacity` tokens."""
@@ -289,6 +314,7 @@ __all__ = [
     "Policy",
     "PromptTemplate",
     "Rows",
+    "Side",
     "Template",
     "TextTokenizer",
     "UnifiedModel",

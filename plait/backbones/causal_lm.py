@@ -23,7 +23,7 @@ from plait.backbones.cache import RowCache
 from plait.backbones.configuration import build_config
 from plait.backbones.proof import prove
 from plait.errors import CheckpointError, LayoutError, RecipeError
-from plait.protocols import Layout
+from plait.protocols import Layout, Side
 
 STATIC_ROOM = 64
 """A compiled cache has a multiple of so many positions."""
@@ -227,7 +227,9 @@ class CausalLM(nn.Module):
         # few different sizes, so that little is compiled anew
         return RowCache(rows, -(-capacity // STATIC_ROOM) * STATIC_ROOM, layers, device, is_static=True)
 
-    def forward(self, embeddings: Embeddings, layout: Layout, side: Any = None, cache: RowCache | None = None) -> Hidden:
+    def forward(
+        self, embeddings: Embeddings, layout: Layout, side: Side | None = None, cache: RowCache | None = None
+    ) -> Hidden:
         """Hidden states after the final norm; zeros at padding of a packed call, undefined at padding of a cached one.
 
         Args:
@@ -264,11 +266,11 @@ class CausalLM(nn.Module):
         scope = DocumentScope.of(layout)
         tokens = embeddings.flatten(0, 1).index_select(0, scope.order)
         positions = layout.positions.flatten().index_select(0, scope.order)
-        hidden = self._decode(tokens[None], positions[None], scope, side)[0]
+        hidden = self._decode(tokens[None], positions[None], scope, None if side is None else side.take(scope.order))[0]
         rows = hidden.new_zeros(embeddings.shape[0] * embeddings.shape[1], hidden.shape[1])
         return rows.index_copy(0, scope.order, hidden).unflatten(0, embeddings.shape[:2])
 
-    def _decode(self, embeddings: Tensor, positions: Tensor, scope: Any, side: Any) -> Tensor:
+    def _decode(self, embeddings: Tensor, positions: Tensor, scope: Any, side: Side | None) -> Tensor:
         output = self.decoder(
             inputs_embeds=embeddings,
             position_ids=positions,

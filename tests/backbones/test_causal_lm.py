@@ -10,7 +10,7 @@ from transformers import GPT2Config, LlamaConfig
 from plait.backbones.causal_lm import CausalLM
 from plait.backbones.configuration import build_config
 from plait.errors import CheckpointError, LayoutError, RecipeError
-from plait.protocols import Layout
+from plait.protocols import Layout, Side
 
 LENGTHS = [7, 2, 5, 7, 1]
 PACKED = [[5, 7], [7, 1, 2]]
@@ -137,13 +137,18 @@ def test_autocast(backbone, new_layout) -> None:
     assert all(torch.isfinite(p.grad).all() for p in backbone.decoder.layers.parameters())
 
 
-def test_side_reaches_every_layer(new_backbone, new_layout) -> None:
-    backbone, side, seen = new_backbone(), object(), []
+def test_side_reaches_every_layer_in_the_order_of_its_tokens(new_backbone, new_layout) -> None:
+    backbone, seen = new_backbone(), []
     for layer in backbone.decoder.layers:
         layer.self_attn.register_forward_pre_hook(lambda _, __, kwargs: seen.append(kwargs["side"]), with_kwargs=True)
     layout = new_layout(PACKED)
-    backbone(backbone.embed_text(packed_ids(layout)), layout, side=side)
-    assert seen == [side, side]
+    is_first = (layout.positions == 0) & (layout.documents >= 0)
+    backbone(backbone.embed_text(packed_ids(layout)), layout, side=Side(is_first))
+    assert len(seen) == len(backbone.decoder.layers)
+    expected = torch.cat([group[:, 0] * 0 + group.shape[1] for group in layout.groups])  # documents follow each other
+    for side in seen:
+        assert torch.equal(side.is_visual[0].nonzero()[:, 0], expected.cumsum(0) - expected)
+        assert torch.equal(side.routes[1], side.is_visual[0].nonzero()[:, 0])
 
 
 def test_gemma_scales_rows_and_caps_scores(new_backbone) -> None:
