@@ -155,8 +155,8 @@ def open_documents(
                 continue
             reason = "too long"
             finding = (
-                f"it takes up to {length} tokens, of which {builder.layout.num_codes} for each of {len(raw.images)} pictures, expected at "
-                f"most {row_length}. Set data.row_length={length}, or shorten it"
+                f"it takes up to {length} tokens, of which {builder.layout.num_positions} for each of {len(raw.images)} pictures, "
+                f"expected at most {row_length}. Set data.row_length={length}, or shorten it"
             )
         if on_bad_row == "error":
             raise DocumentError(f"Document {raw.id!r}: {finding}, or leave such documents out: data.on_bad_row=skip.")

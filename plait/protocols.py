@@ -186,6 +186,50 @@ class Rows(Protocol):
 
 
 @runtime_checkable
+class ImageInput(Protocol):
+    """How pictures enter the backbone where their codes are no rows of the head."""
+
+    def __call__(self, codes: Int[Tensor, "n f"], cells: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
+        """Local codes of each position and its place in the image -> embeddings."""
+
+
+Choose = Callable[[Sequence[Float[Tensor, "n k"]], Int[Tensor, "n j"]], Int[Tensor, "n"]]
+"""(logits of the sample and of each guidance branch, codes of this position so far) -> the next code"""
+
+
+@runtime_checkable
+class ImageHead(Protocol):
+    """How the codes of a position are scored and drawn from the hidden state of the position before it."""
+
+    num_logits: int
+    """logits that `score` writes out per code"""
+
+    def states(self, hidden: Float[Tensor, "n d"], codes: Int[Tensor, "n f"]) -> Float[Tensor, "nf d"]:
+        """Hidden states (n d) and the codes that follow them (local, n f) -> what each code is scored from, code after code. No code
+        is seen by its own state or by those before it."""
+
+    def score(
+        self, states: Float[Tensor, "n d"], segments: Int[Tensor, "n"], local: Int[Tensor, "n"]
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+        """(log-sum-exp over all that competes, logit of the target), per code."""
+
+    def score_parameters(self) -> list[Tensor]:
+        """Every tensor that `score` reads (a lean loss takes their gradients itself)."""
+
+    def draw(self, streams: Sequence[Float[Tensor, "n d"]], segment: int, choose: Choose) -> Int[Tensor, "n f"]:
+        """Local codes of one position.
+
+        Args:
+            streams: hidden states of the samples, then of each of their guidance branches; all get the same codes.
+            segment: index of the segment that the codes come from.
+            choose: draws one code per sample.
+        """
+
+    def compile_drawing(self, **options: Any) -> None:
+        """Compile what `draw` calls once per code (options of torch.compile)."""
+
+
+@runtime_checkable
 class Cache(Protocol):
     """Keys and values with one write position per row."""
 
@@ -288,6 +332,9 @@ class PromptTemplate(Protocol):
 class UnifiedModel(Protocol):
     """What evaluation, alignment and rendering know of a system."""
 
+    positions_per_image: int
+    """positions that a picture takes, its markers not counted"""
+
     def loss(self, batch: Any) -> LossTerms: ...
 
     def score(self, documents: Sequence[Document]) -> Float[Tensor, "n"]:
@@ -303,8 +350,11 @@ __all__ = [
     "Backbone",
     "Bool",
     "Cache",
+    "Choose",
     "Ids",
     "ImageDecoder",
+    "ImageHead",
+    "ImageInput",
     "LatentSpace",
     "Layout",
     "LossTerms",

@@ -100,7 +100,7 @@ def examine(
             features=features,
             on_progress=log.info,
         )
-    cost = summarise_cost(model.parts, model.builder.layout.num_codes + 2).to_dict() | dict(costs or {})
+    cost = summarise_cost(model.parts, model.builder.layout.num_positions + 2).to_dict() | dict(costs or {})
     cost |= {"evaluation_duration_s": reading.duration_s, "evaluation_peak_memory_bytes": reading.peak_memory_bytes}
     items = list_items(found)
     if kept_of is not None:

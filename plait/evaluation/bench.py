@@ -150,11 +150,6 @@ class Bench:
         """What the oracle reads in each picture."""
         return self.oracle.read(np.stack([np.asarray(picture) for picture in pictures])) if pictures else []
 
-    @property
-    def positions_per_image(self) -> int:
-        """Codes of one picture, over all levels."""
-        return sum(height * width for height, width in self.model.vision_tokenizer.grid_shapes)
-
     def illustrate(self, completions: Sequence[Completion]) -> list[tuple[Image.Image, ...]]:
         """Per completion one picture for every image span: drawn ones decoded, given ones as they were given."""
         drawn = [span for completion in completions for span in completion.drawn]

@@ -176,7 +176,7 @@ def _judge_two_pictures(bench: Bench, blind: BlindAnswers, split: str, key: str)
         prompt = bench.model.template.story_prompt((TextSpan(f"Draw {first.text}. Draw {second.text}."),))
         expected = f"{first.text} | {second.text}"
         requests.append(Request(prompt, partial(judge_pictures, scenes=scenes), show(*scenes), expected, expected))
-    budget = 2 * CAPTION_TOKENS + MOST_PICTURES * (bench.positions_per_image + 2)
+    budget = 2 * CAPTION_TOKENS + MOST_PICTURES * (bench.model.positions_per_image + 2)
     records = ask(bench, key, requests, max_images=MOST_PICTURES, max_tokens=budget, is_prose=True)
     baselines = answer_blindly(requests, show(blind.majority(2), blind.majority(2)))
     return summarise(key, records, baselines, describe_policies(bench.policies)), records

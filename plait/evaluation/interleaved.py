@@ -40,7 +40,7 @@ def judge_stories(bench: Bench, blind: BlindAnswers, split: str) -> tuple[dict[s
     key = f"{split}/stories"
     documents = bench.take(bench.world.source("stories", split), name=lambda document: document.spans[0].text)
     prompts = [bench.model.template.story_prompt(document.spans[:1]) for document in documents]
-    budget = TEXT_TOKENS + MAX_PICTURES * (bench.positions_per_image + 2)
+    budget = TEXT_TOKENS + MAX_PICTURES * (bench.model.positions_per_image + 2)
     completions = bench.complete(key, prompts, max_images=MAX_PICTURES, max_tokens=budget, is_prose=True)
     readings = [read_story(_story_spans(bench, completion)) for completion in completions]
     pictures = bench.illustrate(completions)

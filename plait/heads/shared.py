@@ -1,22 +1,27 @@
 """The shared head: text, markers and image codes under one softmax (Liquid, arXiv 2412.04332, section 3; ILLUME likewise).
 
-Knows segments by their order in the vocabulary, and no ids: the vocabulary splits global ids before they get here.
+It is an image head as well (`plait.protocols.ImageHead`): one code per position, scored from the hidden state itself. Without rows for
+codes it is the head of text and markers alone, and another one draws. Knows segments by their order in the vocabulary, and no ids: the
+vocabulary splits global ids before they get here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from plait.axes import Float, Int, Tensor
-from plait.protocols import Rows
+from plait.errors import RecipeError
+from plait.protocols import Choose, Rows
 
 
 class SharedHead(nn.Module):
     """Rows of all segments, input and output.
 
     Args:
-        rows: one `Rows` per segment in the order of the vocabulary. Those that are modules train here; text rows stay the backbone's.
+        rows: one `Rows` per segment in the order of the vocabulary; the last ones may be missing, and their tokens embed to zeros. Those
+            that are modules train here; text rows stay the backbone's.
     """
 
     def __init__(self, rows: Sequence[Rows]) -> None:
@@ -24,6 +29,7 @@ class SharedHead(nn.Module):
         self.rows = list(rows)
         self.own_rows = nn.ModuleList(row for row in rows if isinstance(row, nn.Module))
         self.num_logits = sum(row.num_logits for row in rows)
+        self._compiled: Callable[..., Any] | None = None
 
     def embed(self, segments: Int[Tensor, "*n"], local: Int[Tensor, "*n"]) -> Float[Tensor, "*n d"]:
         """Embeddings of tokens given as (segment index, local id)."""
@@ -60,4 +66,28 @@ class SharedHead(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "n d"], segments: Sequence[int]) -> Float[Tensor, "n v"]:
         """Logits of some segments, side by side: sampling never computes the rest."""
+        return (self._compiled or self._logits)(hidden, segments)
+
+    def _logits(self, hidden: Tensor, segments: Sequence[int]) -> Tensor:
         return torch.cat([self.rows[index].logits(hidden) for index in segments], -1)
+
+    def compile_drawing(self, **options: Any) -> None:
+        """Compile `logits` (options of torch.compile)."""
+        self._compiled = torch.compile(self._logits, **options)
+
+    def states(self, hidden: Float[Tensor, "n d"], codes: Int[Tensor, "n f"]) -> Float[Tensor, "nf d"]:
+        """See `plait.protocols.ImageHead`: the hidden states themselves.
+
+        Raises:
+            RecipeError: a position holds several codes.
+        """
+        if codes.shape[1] != 1:
+            raise RecipeError(
+                f"A position holds {codes.shape[1]} codes and the shared head draws one: give the system a head that unfolds, or no fold."
+            )
+        return hidden
+
+    def draw(self, streams: Sequence[Float[Tensor, "n d"]], segment: int, choose: Choose) -> Int[Tensor, "n f"]:
+        """See `plait.protocols.ImageHead`."""
+        logits = self.logits(torch.cat(list(streams)), [segment]).chunk(len(streams))
+        return choose(logits, torch.empty(len(streams[0]), 0, dtype=torch.int64))[:, None]

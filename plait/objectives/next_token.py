@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from plait.axes import Float, Int, Tensor
-from plait.protocols import LossTerms
 
 Score = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -119,30 +118,3 @@ def summed_cross_entropy(
             total += (lse - target).sum()
         return total
     return _ChunkedSum.apply(hidden, segments, local, score, chunk, *parameters)
-
-
-def next_token_terms(
-    hidden: Float[Tensor, "b s d"],
-    targets: Int[Tensor, "b s"],
-    terms: Int[Tensor, "b s"],
-    names: Sequence[str],
-    locate: Callable[[Tensor], tuple[Tensor, Tensor]],
-    score: Score,
-    parameters: Sequence[Tensor],
-    num_logits: int,
-) -> LossTerms:
-    """One summed cross entropy per named term.
-
-    Args:
-        targets: global ids (already shifted), -1 without loss.
-        terms: index into `names`, -1 without loss.
-        locate: global ids -> (segment index, local id).
-        score, parameters, num_logits: see `summed_cross_entropy`.
-    """
-    result = LossTerms()
-    for index, name in enumerate(names):
-        where = (terms == index).nonzero(as_tuple=True)
-        segments, local = locate(targets[where])
-        result.sums[name] = summed_cross_entropy(hidden[where], segments, local, score, parameters, num_logits)
-        result.counts[name] = float(len(where[0]))
-    return result

@@ -1,4 +1,4 @@
-"""Which ids are legal now: text until a picture begins, then exactly its codes level after level, then its end marker.
+"""Which ids are legal now: text until a picture begins, then exactly its positions level after level, then its end marker.
 
 A picture is never half finished and an illegal id cannot be drawn (published loops clamp such ids afterwards). The budget guard lets a
 picture begin only if it fits and ends the document when nothing else does. Knows ids through the vocabulary; draws nothing.
@@ -20,13 +20,13 @@ class RowState:
     Args:
         tokens_left: tokens that may still be generated, the end marker included.
         images_left: pictures that the model may still begin of its own accord.
-        codes_drawn: codes of the current picture drawn so far; None outside a picture.
+        drawn: positions of the current picture drawn so far; None outside a picture.
         done: the document has ended.
     """
 
     tokens_left: int
     images_left: int
-    codes_drawn: int | None = None
+    drawn: int | None = None
     done: bool = False
 
 
@@ -35,15 +35,14 @@ class Grammar:
 
     Args:
         vocabulary: the id space.
-        grid_shapes: (gh, gw) per code level of a picture.
+        lengths: positions per code level of a picture.
         num_words: ids that the text tokenizer can read; rows of a padded text table beyond them mean nothing and are illegal.
     """
 
-    def __init__(self, vocabulary: Vocabulary, grid_shapes: Sequence[tuple[int, int]], num_words: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, lengths: Sequence[int], num_words: int) -> None:
         self.vocabulary = vocabulary
-        counts = [height * width for height, width in grid_shapes]
-        self.num_codes = sum(counts)
-        self._level_of = [level for level, count in enumerate(counts) for _ in range(count)]
+        self.num_positions = sum(lengths)
+        self._level_of = [level for level, count in enumerate(lengths) for _ in range(count)]
         kinds = [segment.kind for segment in vocabulary.segments]
         self.text_segments = tuple(index for index, kind in enumerate(kinds) if kind != "codes")
         self._code_segments = tuple(index for index, kind in enumerate(kinds) if kind == "codes")
@@ -63,28 +62,28 @@ class Grammar:
         self._only_end[specials["end_document"]] = True
 
     def code_segment(self, state: RowState) -> int:
-        """Segment index that the next code of the current picture comes from."""
-        return self._code_segments[self._level_of[state.codes_drawn or 0]]
+        """Segment index that the next codes of the current picture come from."""
+        return self._code_segments[self._level_of[state.drawn or 0]]
 
     def legal_text(self, state: RowState) -> Bool[Tensor, "v"]:
         """Mask over the columns of the text and special segments of a row outside pictures."""
         if state.tokens_left <= 1:
             return self._only_end
         # begin marker, codes, end marker and the end of the document
-        fits = state.images_left > 0 and state.tokens_left >= self.num_codes + 3
+        fits = state.images_left > 0 and state.tokens_left >= self.num_positions + 3
         return self._text_legal if fits and self._code_segments else self._without_image
 
     def begin_picture(self, state: RowState, is_given: bool) -> None:
         """A picture begins; a given hole does not count against the budget."""
-        state.codes_drawn = 0
+        state.drawn = 0
         if not is_given:
             state.images_left -= 1
-            state.tokens_left -= self.num_codes + 1
+            state.tokens_left -= self.num_positions + 1
 
-    def draw_code(self, state: RowState) -> bool:
-        """A code was drawn; returns whether the picture is complete (its end marker follows by force)."""
-        state.codes_drawn = (state.codes_drawn or 0) + 1
-        if state.codes_drawn < self.num_codes:
+    def draw_position(self, state: RowState) -> bool:
+        """A position of the picture was drawn; returns whether the picture is complete (its end marker follows by force)."""
+        state.drawn = (state.drawn or 0) + 1
+        if state.drawn < self.num_positions:
             return False
-        state.codes_drawn = None
+        state.drawn = None
         return True

@@ -1,8 +1,9 @@
 """The batched state machine that writes interleaved documents: one loop for captions, pictures, answers, edits and stories.
 
 Every sample has a row of the cache, and one more per guidance branch that starts when a picture starts and is forgotten when the next
-one does. Rows advance by different amounts (prompt pieces, a code, a code with its end marker and the next piece), in one backbone
-call per turn. Only the legal slice of the head is computed. Knows policies, heads and the cache protocol; knows no system.
+one does. Rows advance by different amounts (prompt pieces, a position of a picture, one with its end marker and the next piece), in one
+backbone call per turn. Only the legal slice of the head is computed. What stands at a position of a picture, one code or several, is the
+image head's affair. Knows policies, heads and the cache protocol; knows no system.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +16,12 @@ import torch
 from plait.axes import Float, Int, Tensor
 from plait.document import Document, ImageSpan
 from plait.errors import LayoutError, RecipeError
-from plait.protocols import Backbone, Noise, Policy
+from plait.protocols import Backbone, ImageHead, Noise, Policy, Side
 from plait.sampling.grammar import Grammar, RowState
 from plait.sequence.layout import DocumentLayout, Tokens
 
 Token = list[int]
-"""[global id, place in its image or -1], see `SequenceBatch.cells`"""
+"""[global id, place in its image or -1, global ids of the codes of its position or -1 each], see `SequenceBatch`"""
 
 
 @dataclass
@@ -33,8 +34,8 @@ class _Sample:
     pieces: list[list[Token]]
     holes: list[int]
     filled: list[np.ndarray] = field(default_factory=list)
-    tail: list[int] = field(default_factory=list)
-    picture: list[int] = field(default_factory=list)
+    tail: list[Token] = field(default_factory=list)
+    picture: list[list[int]] = field(default_factory=list)
     in_hole: bool = False
     is_guided: bool = False
     history: list[int] = field(default_factory=list)
@@ -47,8 +48,9 @@ class InterleavedSampler:
 
     Args:
         backbone: see `plait.protocols.Backbone`.
-        embed: (ids (b s), cells (b s)) -> embeddings (b s d).
+        read: (ids (b s), cells (b s), patches (b s f)) -> (embeddings (b s d), side record).
         logits: (hidden (n d), segment indices) -> logits of those segments side by side.
+        image_head: see `plait.protocols.ImageHead`.
         layout: how documents become tokens.
         guidance_branches: of a picture, `Template.guidance_branches`.
     """
@@ -57,15 +59,16 @@ class InterleavedSampler:
         self,
         *,
         backbone: Backbone,
-        embed: Callable[[Int[Tensor, "b s"], Int[Tensor, "b s"]], Float[Tensor, "b s d"]],
+        read: Callable[[Tensor, Tensor, Tensor], tuple[Float[Tensor, "b s d"], Side | None]],
         logits: Callable[[Float[Tensor, "n d"], Sequence[int]], Float[Tensor, "n v"]],
+        image_head: ImageHead,
         layout: DocumentLayout,
         guidance_branches: Callable[[Document, int], Sequence[Document]],
     ) -> None:
-        self.backbone, self.embed, self.logits = backbone, embed, logits
+        self.backbone, self.read, self.logits, self.image_head = backbone, read, logits, image_head
         self.layout, self.guidance_branches = layout, guidance_branches
         self.vocabulary = layout.vocabulary
-        self.grammar = Grammar(layout.vocabulary, layout.grid_shapes, layout.text.size)
+        self.grammar = Grammar(layout.vocabulary, [len(places) for places in layout.patches], layout.text.size)
 
     @torch.inference_mode()
     def generate(
@@ -85,7 +88,7 @@ class InterleavedSampler:
             policies: "text" and "image" policies.
             noise: draws from probabilities.
             max_images: pictures per document that the model may begin of its own accord, holes not counted.
-            max_tokens: tokens per document after its last span, markers and codes included.
+            max_tokens: positions per document after its last span, markers and those of pictures included.
 
         Returns:
             The documents with holes filled and generated spans appended (loss flags of generated spans are True).
@@ -99,7 +102,7 @@ class InterleavedSampler:
         branches = len(policies["image"].guidance_weights)
         longest = max(sum(len(piece) for piece in sample.pieces) for sample in samples)
         holes = max(len(sample.holes) for sample in samples)
-        capacity = longest + holes * (self.grammar.num_codes + 1) + max_tokens
+        capacity = longest + holes * (self.grammar.num_positions + 1) + max_tokens
         if capacity > self.backbone.max_length:
             raise LayoutError(
                 f"A prompt of {longest} tokens with what may follow it needs {capacity} positions, the backbone has "
@@ -122,7 +125,7 @@ class InterleavedSampler:
                 break
             hidden = self._advance(feed, cache, hidden, len(samples) * (1 + branches), device)
             for sample in samples:
-                sample.history += [token for token, _ in sample.pending]
+                sample.history += [token[0] for token in sample.pending]
                 sample.pending, sample.pending_branches = [], []
             self._draw_text(samples, hidden, policies["text"], noise, cache, branches)
             self._draw_codes(samples, hidden, policies["image"], noise, cache, branches)
@@ -178,13 +181,16 @@ class InterleavedSampler:
         """One backbone call over ragged rows; returns the last hidden state of every row ever fed."""
         rows = torch.tensor([row for row, _ in feed])
         lengths = torch.tensor([len(run) for _, run in feed])
-        tokens = np.empty((2, len(feed), int(lengths.max())), dtype=np.int64)
-        tokens[0], tokens[1] = self.vocabulary.specials["pad"], -1
+        tokens = np.full((len(feed), int(lengths.max()), 2 + self.layout.codes_per_position), -1, dtype=np.int64)
+        tokens[:, :, 0] = self.vocabulary.specials["pad"]
         for line, (_, run) in enumerate(feed):
-            tokens[:, line, : len(run)] = np.transpose(run)
+            tokens[line, : len(run)] = run
         layout = cache.append(rows, lengths)
-        ids, cells = torch.from_numpy(tokens).to(device)
-        states = self.backbone(self.embed(ids, cells), layout, cache=cache)
+        ids, cells, patches = (
+            torch.from_numpy(part.copy()).to(device) for part in (tokens[..., 0], tokens[..., 1], tokens[..., 2:])
+        )
+        embeddings, side = self.read(ids, cells, patches)
+        states = self.backbone(embeddings, layout, side=side, cache=cache)
         last = states[torch.arange(len(feed)), lengths - 1]
         if hidden is None:
             hidden = last.new_zeros(num_rows, last.shape[-1])
@@ -192,7 +198,7 @@ class InterleavedSampler:
         return hidden
 
     def _draw_text(self, samples, hidden, policy: Policy, noise: Noise, cache, branches: int) -> None:
-        writing = [i for i, sample in enumerate(samples) if not sample.state.done and sample.state.codes_drawn is None]
+        writing = [i for i, sample in enumerate(samples) if not sample.state.done and sample.state.drawn is None]
         if not writing:
             return
         logits = self.logits(hidden[writing], self.grammar.text_segments)
@@ -202,47 +208,61 @@ class InterleavedSampler:
         specials = self.vocabulary.specials
         for index, token in zip(writing, drawn.tolist(), strict=True):
             sample = samples[index]
-            sample.tail.append(token)
+            sample.tail.append(self._mark(token))
             sample.state.tokens_left -= 1
             if token == specials["end_document"]:
                 sample.state.done = True
                 continue
-            sample.pending = [[token, -1]]
+            sample.pending = [self._mark(token)]
             if token == specials["begin_image"]:
                 self._begin_picture(samples, index, cache, branches, is_given=False)
 
     def _draw_codes(self, samples, hidden, policy: Policy, noise: Noise, cache, branches: int) -> None:
         # a picture that has just begun has not been fed its begin marker yet: it draws in the next turn
-        drawing = [i for i, sample in enumerate(samples) if sample.state.codes_drawn is not None and not sample.pending]
+        drawing = [i for i, sample in enumerate(samples) if sample.state.drawn is not None and not sample.pending]
         groups: dict[tuple[int, bool], list[int]] = {}
         for index in drawing:
             key = (self.grammar.code_segment(samples[index].state), branches > 0 and samples[index].is_guided)
             groups.setdefault(key, []).append(index)
         for (segment, is_guided), members in groups.items():
             offset = self.vocabulary.segments[segment].offset
-            rows = [start * len(samples) + i for start in range(1 + branches * is_guided) for i in members]
-            logits, *others = self.logits(hidden[rows], [segment]).chunk(1 + branches * is_guided)
-            history = [[code - offset for code in samples[i].picture] for i in members] if policy.reads_history else None
-            drawn = policy.draw(logits, others, torch.tensor(members), noise, history)
-            for index, code in zip(members, (drawn + offset).tolist(), strict=True):
-                self._place_code(samples, index, code, cache, branches)
+            streams = [hidden[[start * len(samples) + i for i in members]] for start in range(1 + branches * is_guided)]
 
-    def _place_code(self, samples: list[_Sample], index: int, code: int, cache, branches: int) -> None:
+            def choose(
+                streams: Sequence[Tensor], before: Tensor, members: list[int] = members, offset: int = offset
+            ) -> Int[Tensor, "n"]:
+                logits, *others = streams
+                history = None
+                if policy.reads_history:
+                    placed = [[code - offset for patch in samples[i].picture for code in patch] for i in members]
+                    history = [[*codes, *more] for codes, more in zip(placed, before.tolist(), strict=True)]
+                return policy.draw(logits, others, torch.tensor(members), noise, history)
+
+            drawn = self.image_head.draw(streams, segment, choose) + offset
+            for index, patch in zip(members, drawn.tolist(), strict=True):
+                self._place_patch(samples, index, patch, cache, branches)
+
+    def _place_patch(self, samples: list[_Sample], index: int, patch: list[int], cache, branches: int) -> None:
         sample = samples[index]
-        token = [code, len(sample.picture)]
-        sample.picture.append(code)
+        token = [patch[0], len(sample.picture), *patch]
+        sample.picture.append(patch)
         sample.pending = [token]
-        if not self.grammar.draw_code(sample.state):
+        if not self.grammar.draw_position(sample.state):
             if branches and sample.is_guided:
                 sample.pending_branches = [[token]] * branches
             return
-        sample.pending.append([self.vocabulary.specials["end_image"], -1])
+        end = self._mark(self.vocabulary.specials["end_image"])
+        sample.pending.append(end)
         if not sample.in_hole:
-            sample.tail += [*sample.picture, self.vocabulary.specials["end_image"]]
+            sample.tail += [*([codes[0], place, *codes] for place, codes in enumerate(sample.picture)), end]
             return
         sample.filled.append(np.array(sample.picture))
         if sample.pieces:
             self._read_piece(samples, index, cache, branches)
+
+    def _mark(self, id: int) -> Token:
+        """A token that is no code."""
+        return [id, -1] + [-1] * self.layout.codes_per_position
 
     def _filled_spans(self, sample: _Sample) -> list:
         spans = list(sample.document.spans)
@@ -251,18 +271,18 @@ class InterleavedSampler:
         return spans
 
     def _decode_tail(self, sample: _Sample) -> Document:
-        begin = self.vocabulary.specials["begin_document"]
-        ids = np.array([begin, *sample.tail])
-        return self.layout.decode(Tokens(ids, np.ones(len(ids), dtype=bool), (), sample.document.id))
+        tokens = np.array([self._mark(self.vocabulary.specials["begin_document"]), *sample.tail])
+        ids, cells, patches = tokens[:, 0], tokens[:, 1], tokens[:, 2:]
+        return self.layout.decode(Tokens(ids, patches, np.ones(len(ids), dtype=bool), cells, (), sample.document.id))
 
     def _finish(self, sample: _Sample) -> Document:
         spans = self._filled_spans(sample)
         if len(sample.tail) > 1:
             spans += self._decode_tail(sample).spans
-        if sample.state.codes_drawn is not None or len(sample.filled) != len(sample.holes):
+        if sample.state.drawn is not None or len(sample.filled) != len(sample.holes):
             raise LayoutError(f"Document {sample.document.id!r} ended inside a picture: this is a defect of the state machine.")
         return replace(sample.document, spans=tuple(spans), ends=True)
 
 
 def _pair(tokens: Tokens) -> list[Token]:
-    return np.stack([tokens.ids, tokens.cells], axis=1).tolist()
+    return np.concatenate([np.stack([tokens.ids, tokens.cells], axis=1), tokens.patches], axis=1).tolist()

@@ -35,7 +35,8 @@ def audit(batch: SequenceBatch, builder: SequenceBuilder) -> list[list[AuditedTo
             if id in names:
                 text = names[id]
             elif segment.kind == "codes":
-                text = str(int(locals_[place.row, column]))
+                offset = id - int(locals_[place.row, column])
+                text = " ".join(str(int(code) - offset) for code in batch.patches[place.row, column])
             else:
                 text = builder.layout.text.decode([id])
             # the loss of a token is the loss of the position before it

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from plait.axes import Ids, Int, Tensor
+from plait.axes import Bool, Ids, Int, Tensor
 from plait.document import ImageSpan
 from plait.protocols import Layout
 
@@ -42,10 +42,12 @@ class SequenceBatch:
     """Packed rows.
 
     Args:
-        ids: (b s) global ids; padding holds the pad id. Image features occupy positions whose id is the pad id too.
+        ids: (b s) global ids; padding holds the pad id. A position that holds several codes has the id of the first. Image features
+            occupy positions whose id is the pad id too.
+        patches: (b s f) global ids of the codes at each position, -1 where there is no code.
         targets: (b s) global id that the position must predict (already shifted by one), -1 where there is no loss.
         terms: (b s) index into TERMS of each target, -1 where there is no loss.
-        cells: (b s) place of each image token in its own image (raster order, level after level), -1 for every other token.
+        cells: (b s) place of each image token in its own image or tile (raster order, level after level), -1 for every other token.
         layout: positions, documents and attention groups.
         images: every image in row order.
         documents: every document in row order.
@@ -53,6 +55,7 @@ class SequenceBatch:
     """
 
     ids: Ids
+    patches: Int[Tensor, "b s f"]
     targets: Ids
     terms: Int[Tensor, "b s"]
     cells: Int[Tensor, "b s"]
@@ -63,7 +66,13 @@ class SequenceBatch:
 
     def own_counts(self) -> dict[str, float]:
         """Targets per term in this batch alone."""
-        return {name: float((self.terms == index).sum()) for index, name in enumerate(TERMS)}
+        positions = {name: float((self.terms == index).sum()) for index, name in enumerate(TERMS)}
+        return positions | {"image": positions["image"] * self.patches.shape[-1]}
+
+    def target_patches(self, where: Bool[Tensor, "b s"]) -> Int[Tensor, "n f"]:
+        """Global ids of the codes that these positions must predict: those of the position after each."""
+        rows, places = where.nonzero(as_tuple=True)
+        return self.patches[rows, places + 1]
 
     @property
     def num_tokens(self) -> int:
@@ -75,6 +84,7 @@ class SequenceBatch:
         return replace(
             self,
             ids=self.ids.to(device),
+            patches=self.patches.to(device),
             targets=self.targets.to(device),
             terms=self.terms.to(device),
             cells=self.cells.to(device),

@@ -62,7 +62,7 @@ class SequenceBuilder:
         for item in tokens:
             ids = item.ids[1:][item.loss[1:]]
             images = sum(int(((ids >= s.offset) & (ids < s.stop)).sum()) for s in self.vocabulary.code_segments)
-            counts["image"] += images
+            counts["image"] += images * self.layout.codes_per_position
             counts["text"] += len(ids) - images
         return counts
 
@@ -75,6 +75,7 @@ class SequenceBuilder:
         ids, targets = np.full(shape, pad, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
         positions, owner = np.zeros(shape, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
         cells = np.full(shape, -1, dtype=np.int64)
+        patches = np.full((*shape, self.layout.codes_per_position), -1, dtype=np.int64)
         images: list[ImagePlace] = []
         places: list[DocumentPlace] = []
         for row, members in enumerate(rows):
@@ -87,6 +88,7 @@ class SequenceBuilder:
                 positions[row, start:stop] = np.arange(len(item))
                 owner[row, start:stop] = order
                 cells[row, start:stop] = item.cells
+                patches[row, start:stop] = item.patches
                 images += [ImagePlace(row, start + first, length, span) for first, length, span in item.images]
                 places.append(DocumentPlace(row, start, len(item), item.document_id))
                 start = stop
@@ -97,6 +99,7 @@ class SequenceBuilder:
         groups = group_by_length([place.row * row_length + place.start for place in places], [place.length for place in places])
         batch = SequenceBatch(
             torch.from_numpy(ids),
+            torch.from_numpy(patches),
             torch.from_numpy(targets),
             torch.from_numpy(terms),
             torch.from_numpy(cells),
@@ -112,15 +115,16 @@ class SequenceBuilder:
     def read(self, batch: SequenceBatch) -> list[Document]:
         """The documents of a batch in row order: `read(build(d)) == d` up to the order of packing and `Document.merged`."""
         ids, targets = batch.ids.cpu().numpy(), batch.targets.cpu().numpy()
+        patches, cells = batch.patches.cpu().numpy(), batch.cells.cpu().numpy()
         documents = []
         for place in batch.documents:
             start, stop = place.start, place.start + place.length
-            run = ids[place.row, start:stop]
+            run = (each[place.row, start:stop] for each in (ids, patches))
             loss = np.concatenate([[False], targets[place.row, start : stop - 1] >= 0])
             images = tuple(
                 (image.start - start, image.length, image.span)
                 for image in batch.images
                 if image.row == place.row and start <= image.start < stop
             )
-            documents.append(self.layout.decode(Tokens(run, loss, images, place.id)))
+            documents.append(self.layout.decode(Tokens(*run, loss, cells[place.row, start:stop], images, place.id)))
         return documents

@@ -2,6 +2,7 @@
 
     begin_document  { text ids | begin_image  codes (raster order, level after level)  end_image }  end_document
 
+A position of an image holds one code, or several that were folded into one (SynerGen-VL): `patches` of the layout says which.
 The end marker of an image carries loss if the image does, the begin marker if `begin_loss` says so, the end of the document if the
 last span does (Liquid: specs section 4, formats a to f). A hole (a picture still to be drawn) is its begin marker and nothing more.
 Knows ids through the vocabulary only and never shifts them: a loss flag sits on the token that must be predicted.
@@ -31,27 +32,24 @@ class Tokens:
     """A laid-out document.
 
     Args:
-        ids: global ids.
+        ids: global ids; of a position that holds several codes, that of the first.
+        patches: (s f) global ids of the codes at each position; -1 where there is no code.
         loss: per token, whether it must be predicted.
+        cells: per token of an image, its place in that image (raster order, level after level; each tile counts for itself); -1 for
+            every other token.
         images: (start, length, span) of the content of each image.
         document_id: the id of the document.
     """
 
     ids: np.ndarray
+    patches: np.ndarray
     loss: np.ndarray
+    cells: np.ndarray
     images: tuple[tuple[int, int, ImageSpan], ...]
     document_id: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    @property
-    def cells(self) -> np.ndarray:
-        """Per token of an image, its place in that image (counted in raster order, level after level); -1 for every other token."""
-        cells = np.full(len(self.ids), -1, dtype=np.int64)
-        for start, length, _ in self.images:
-            cells[start : start + length] = np.arange(length)
-        return cells
 
 
 class DocumentLayout:
@@ -61,16 +59,36 @@ class DocumentLayout:
         vocabulary: the id space.
         text: the text tokenizer.
         grid_shapes: (gh, gw) per code level of an image: fixes how many codes an image has. Images of another size are an error.
+        patches: (n f) per level: the places (raster order) of the codes that stand at one position together. None: every code has a
+            position of its own.
+
+    Raises:
+        LayoutError: not one grid and one set of patches per level, or patches that do not hold every place once.
     """
 
-    def __init__(self, vocabulary: Vocabulary, text: TextTokenizer, grid_shapes: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        text: TextTokenizer,
+        grid_shapes: Sequence[tuple[int, int]],
+        patches: Sequence[np.ndarray] | None = None,
+    ) -> None:
         self.vocabulary, self.text = vocabulary, text
         self.grid_shapes = tuple((int(h), int(w)) for h, w in grid_shapes)
+        self.patches = tuple(patches or (np.arange(h * w)[:, None] for h, w in self.grid_shapes))
         if len(self.grid_shapes) != len(vocabulary.code_segments):
             raise LayoutError(
                 f"{len(self.grid_shapes)} grid shapes for {len(vocabulary.code_segments)} code segments: expected one per level."
             )
+        places = [sorted(each.flat) for each in self.patches]
+        if places != [list(range(h * w)) for h, w in self.grid_shapes] or len({each.shape[1] for each in self.patches}) > 1:
+            raise LayoutError(
+                f"Patches of shapes {[each.shape for each in self.patches]} on grids {self.grid_shapes}: expected every place of every "
+                "level once, and as many codes at every position."
+            )
         self.num_codes = sum(h * w for h, w in self.grid_shapes)
+        self.codes_per_position = self.patches[0].shape[1] if self.patches else 1
+        self.num_positions = self.num_codes // self.codes_per_position
         self._text_ids: dict[str, np.ndarray] = {}
 
     def encode_text(self, text: str) -> np.ndarray:
@@ -89,44 +107,55 @@ class DocumentLayout:
         return ids
 
     def encode_codes(self, span: ImageSpan) -> np.ndarray:
-        """Global ids of the codes of an image in raster order, level after level.
+        """Global ids (n f) of the codes of an image, position after position, level after level. An image may come in tiles: then each
+        grid has them as its first axis, and they follow each other.
 
         Raises:
             LayoutError: number or shape of the grids is not what the layout expects.
             VocabularyError: a code lies outside its codebook.
         """
         segments = self.vocabulary.code_segments
-        shapes = tuple(np.shape(grid) for grid in span.codes or ())
-        if shapes != self.grid_shapes:
+        grids = tuple(np.asarray(grid) for grid in span.codes or ())
+        shapes = tuple(grid.shape for grid in grids)
+        tiles = {1 if len(shape) == 2 else shape[0] for shape in shapes}
+        if tuple(shape[-2:] for shape in shapes) != self.grid_shapes or len(tiles) != 1 or any(len(s) > 3 for s in shapes):
             raise LayoutError(
                 f"Image {span.image_id!r} has code grids {shapes}, expected {self.grid_shapes}. Bring the picture to the size "
                 "of the tokenizer and encode it again."
             )
         runs = []
-        for grid, segment in zip(span.codes or (), segments, strict=True):
-            codes = np.asarray(grid).reshape(-1)
-            if not np.issubdtype(codes.dtype, np.integer):
+        for grid, segment, places in zip(grids, segments, self.patches, strict=True):
+            if not np.issubdtype(grid.dtype, np.integer):
                 raise LayoutError(
-                    f"Image {span.image_id!r} has codes of type {codes.dtype}, expected whole numbers. Encode it again."
+                    f"Image {span.image_id!r} has codes of type {grid.dtype}, expected whole numbers. Encode it again."
                 )
-            codes = codes.astype(np.int64)
+            codes = grid.astype(np.int64)
             if codes.min() < 0 or codes.max() >= segment.size:
                 raise VocabularyError(
                     f"Image {span.image_id!r}: codes run from {codes.min()} to {codes.max()}, outside the {segment.size} "
                     f"codes of segment {segment.name!r}. Was it encoded with another tokenizer? Encode it with this one."
                 )
-            runs.append(codes + segment.offset)
-        return np.concatenate(runs)
+            runs.append(codes.reshape(*tiles, -1)[:, places] + segment.offset)
+        return np.concatenate(runs, axis=1).reshape(-1, self.codes_per_position)
 
     def decode_codes(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The inverse of `encode_codes`: global ids (num_codes,) -> one grid per level. Raises LayoutError for an id that is no code."""
+        """The inverse of `encode_codes`: global ids (n f) -> one grid per level, with a first axis for tiles where there are several.
+
+        Raises:
+            LayoutError: an id is no code of its level, or they are not those of whole images.
+        """
+        if not len(ids) or len(ids) % self.num_positions:
+            raise LayoutError(f"{len(ids)} positions of an image, expected {self.num_positions} for each tile.")
+        tiles = ids.reshape(-1, self.num_positions, self.codes_per_position)
         grids, start = [], 0
-        for (height, width), segment in zip(self.grid_shapes, self.vocabulary.code_segments, strict=True):
-            local = ids[start : start + height * width] - segment.offset
+        for shape, segment, places in zip(self.grid_shapes, self.vocabulary.code_segments, self.patches, strict=True):
+            local = tiles[:, start : start + len(places)] - segment.offset
             if local.min() < 0 or local.max() >= segment.size:
                 raise LayoutError(f"ids {int(ids.min())} to {int(ids.max())} are not all codes of segment {segment.name!r}.")
-            grids.append(local.reshape(height, width))
-            start += height * width
+            grid = np.empty((len(tiles), places.size), dtype=np.int64)
+            grid[:, places] = local
+            grids.append(grid.reshape(-1, *shape) if len(tiles) > 1 else grid.reshape(shape))
+            start += len(places)
         return tuple(grids)
 
     def encode(self, document: Document) -> Tokens:
@@ -138,7 +167,7 @@ class DocumentLayout:
             VocabularyError: a word or code is unknown. Both name document and span.
         """
         specials = self.vocabulary.specials
-        ids: list[np.ndarray] = [np.array([specials["begin_document"]])]
+        runs: list[np.ndarray] = [self._single([specials["begin_document"]])]
         loss: list[np.ndarray] = [np.array([False])]
         images: list[tuple[int, int, ImageSpan]] = []
         position = 1
@@ -149,23 +178,34 @@ class DocumentLayout:
                 raise type(error)(f"Document {document.id!r}, span {index}: {error}") from error
             if isinstance(span, ImageSpan) and not span.is_hole:
                 images.append((position + 1, len(run) - 2, span))
-            ids.append(run)
+            runs.append(run)
             loss.append(flags)
             position += len(run)
         last = document.spans[-1]
         if document.ends and not (isinstance(last, ImageSpan) and last.is_hole):
-            ids.append(np.array([specials["end_document"]]))
+            runs.append(self._single([specials["end_document"]]))
             loss.append(np.array([last.loss]))
-        return Tokens(np.concatenate(ids), np.concatenate(loss), tuple(images), document.id)
+        patches = np.concatenate(runs)
+        is_code, ids = np.zeros(len(patches), dtype=bool), patches[:, 0].copy()
+        cells = np.full(len(patches), -1, dtype=np.int64)
+        for start, length, _ in images:
+            is_code[start : start + length] = True
+            cells[start : start + length] = np.arange(length) % self.num_positions
+        patches[~is_code] = -1
+        return Tokens(ids, patches, np.concatenate(loss), cells, tuple(images), document.id)
+
+    def _single(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Ids that are no codes, as wide as a patch."""
+        return np.repeat(np.asarray(ids, dtype=np.int64)[:, None], self.codes_per_position, axis=1)
 
     def _encode_span(self, span: Span, is_last: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and loss flags of one span."""
+        """Ids (s f) and loss flags of one span; what is no code stands in every column."""
         begin, end = self.vocabulary.specials["begin_image"], self.vocabulary.specials["end_image"]
         if isinstance(span, TextSpan):
             run = self.encode_text(span.text)
             if not len(run):
                 raise LayoutError(f"The text {span.text!r} has 0 tokens, expected at least 1. Write something or leave it out.")
-            return run, np.full(len(run), span.loss)
+            return self._single(run), np.full(len(run), span.loss)
         if span.form == "features":
             raise LayoutError(
                 f"Image {span.image_id!r} has form 'features', expected 'codes': no system here reads features yet. "
@@ -180,13 +220,13 @@ class DocumentLayout:
             codes = self.encode_codes(span)
             flags = np.full(len(codes) + 2, span.loss)
             flags[0] = span.begin_loss
-            return np.concatenate([[begin], codes, [end]]), flags
+            return np.concatenate([self._single([begin]), codes, self._single([end])]), flags
         if not is_last:
             raise LayoutError(
                 f"Image {span.image_id!r} has no codes and is not the last span, expected codes. "
                 "Encode it first, or let `generate` draw it."
             )
-        return np.array([begin]), np.array([span.begin_loss])
+        return self._single([begin]), np.array([span.begin_loss])
 
     def decode(self, tokens: Tokens) -> Document:
         """The exact inverse of `encode`, text in the tokenizer's normal form and neighbouring text spans of equal loss merged.
@@ -246,14 +286,15 @@ class DocumentLayout:
         begin_loss = bool(loss[position])
         if position + 1 == stop:
             return ImageSpan(image_id, loss=begin_loss, begin_loss=begin_loss, form="codes"), position + 1
-        end = position + 1 + self.num_codes
-        if end >= stop or ids[end] != specials["end_image"]:
+        ends = np.flatnonzero(ids[position + 1 : stop] == specials["end_image"])
+        end = position + 1 + (int(ends[0]) if len(ends) else -1)
+        if not len(ends) or end == position + 1 or (end - position - 1) % self.num_positions:
             raise LayoutError(
-                f"Document {tokens.document_id!r}: the image at position {position} is not followed by {self.num_codes} codes "
-                "and an end_image id."
+                f"Document {tokens.document_id!r}: the image at position {position} is not followed by {self.num_positions} positions "
+                "of codes (or a multiple, for tiles) and an end_image id."
             )
         try:
-            grids = self.decode_codes(ids[position + 1 : end])
+            grids = self.decode_codes(tokens.patches[position + 1 : end])
         except LayoutError as error:
             raise LayoutError(f"Document {tokens.document_id!r}, image {image_id!r}: {error}") from error
         span = ImageSpan(image_id, bool(loss[end]), begin_loss, "codes", grids)

@@ -265,7 +265,7 @@ def build(
         else:
             raise RecipeError(f"code_rows is {code_rows!r}, expected 'dense' or 'factorised'.")
     builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, vision_tokenizer.grid_shapes))
-    positions = ImagePositions(builder.layout.num_codes, backbone.width, scale) if image_positions else None
+    positions = ImagePositions(builder.layout.num_positions, backbone.width, scale) if image_positions else None
     return UnifiedModel(
         backbone=backbone,
         head=SharedHead(rows),

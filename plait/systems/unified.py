@@ -4,19 +4,19 @@ Knows its parts through protocols only. What a system adds (a frozen encoder, a 
 the same kind; there is no subclass per system.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from plait.axes import Float, Ids, Images, Tensor
+from plait.axes import Float, Ids, Images, Int, Tensor
 from plait.document import Document, ImageSpan
 from plait.errors import LayoutError
 from plait.objectives.max_z import max_z_term
-from plait.objectives.next_token import next_token_terms
-from plait.protocols import LossTerms, Noise, Policy, Template, VisionTokenizer
+from plait.objectives.next_token import summed_cross_entropy
+from plait.protocols import ImageHead, LossTerms, Noise, Policy, Side, Template, VisionTokenizer
 from plait.sampling.interleaved import InterleavedSampler
 from plait.sampling.policies import PerSampleNoise
 from plait.sequence.batch import TERMS, SequenceBatch
@@ -29,6 +29,8 @@ class UnifiedModel(nn.Module):
     Args:
         backbone: embeddings in, hidden states out.
         head: embeds and scores tokens (see `plait.heads.shared.SharedHead`).
+        image_head: scores and draws the codes of pictures (`plait.protocols.ImageHead`); None: `head` does.
+        image_input: embeds the codes of pictures (`plait.protocols.ImageInput`); None: `head` does.
         builder: documents <-> batches; holds vocabulary, layout and text tokenizer.
         template: the system's wording.
         image_positions: places in an image (b s) -> vectors added to its embeddings; None adds nothing.
@@ -45,21 +47,39 @@ class UnifiedModel(nn.Module):
         builder: SequenceBuilder,
         template: Template,
         vision_tokenizer: nn.Module | VisionTokenizer | None,
+        image_head: nn.Module | None = None,
+        image_input: nn.Module | None = None,
         image_positions: nn.Module | None = None,
         has_max_z: bool = False,
     ) -> None:
         super().__init__()
         self.has_max_z = has_max_z
         self.backbone, self.head, self.image_positions = backbone, head, image_positions
+        self.image_input, self.own_image_head = image_input, image_head
         self.builder, self.template = builder, template
-        self._compiled: tuple[nn.Module, Callable[..., Any]] | None = None
         self._tokenizer = [vision_tokenizer.eval()] if isinstance(vision_tokenizer, nn.Module) else [vision_tokenizer]
 
     @property
     def parts(self) -> dict[str, nn.Module]:
         """Trainable parts by name, for freeze plans and the ledger."""
-        parts = {"backbone": self.backbone, "head": self.head, "image_positions": self.image_positions}
+        parts = {
+            "backbone": self.backbone,
+            "head": self.head,
+            "image_input": self.image_input,
+            "image_head": self.own_image_head,
+            "image_positions": self.image_positions,
+        }
         return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def image_head(self) -> ImageHead:
+        """What scores and draws the codes of pictures."""
+        return self.head if self.own_image_head is None else self.own_image_head
+
+    @property
+    def positions_per_image(self) -> int:
+        """See `plait.protocols.UnifiedModel`."""
+        return self.builder.layout.num_positions
 
     @property
     def vision_tokenizer(self) -> VisionTokenizer | None:
@@ -71,52 +91,69 @@ class UnifiedModel(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def embed(self, ids: Ids, cells: Ids) -> Float[Tensor, "b s d"]:
-        """Global ids and their places in their images (-1 outside images) -> embeddings."""
-        embeddings = self.head.embed(*self.builder.vocabulary.locate(ids))
-        return embeddings if self.image_positions is None else embeddings + self.image_positions(cells)
+    def read(self, ids: Ids, cells: Ids, patches: Int[Tensor, "b s f"]) -> tuple[Float[Tensor, "b s d"], Side]:
+        """Tokens (see `SequenceBatch`) -> embeddings, and the record for taps and experts."""
+        locate = self.builder.vocabulary.locate
+        embeddings, is_visual = self.head.embed(*locate(ids)), cells >= 0
+        if self.image_input is not None:
+            where = is_visual.nonzero(as_tuple=True)
+            pictures = self.image_input(locate(patches[where])[1], cells[where])
+            embeddings = embeddings.index_put(where, pictures.to(embeddings.dtype))
+        if self.image_positions is not None:
+            embeddings = embeddings + self.image_positions(cells)
+        return embeddings, Side(is_visual)
 
     def hidden(self, batch: SequenceBatch) -> Float[Tensor, "b s d"]:
         """Hidden states of every position."""
-        return self.backbone(self.embed(batch.ids, batch.cells), batch.layout)
+        embeddings, side = self.read(batch.ids, batch.cells, batch.patches)
+        return self.backbone(embeddings, batch.layout, side=side)
 
     def loss(self, batch: SequenceBatch) -> LossTerms:
         """Summed cross entropies in nats, one term for text targets and one for image codes; and the max-z term, if there is one."""
         hidden = self.hidden(batch)
-        terms = next_token_terms(
-            hidden,
-            batch.targets,
-            batch.terms,
-            TERMS,
-            self.builder.vocabulary.locate,
-            self.head.score,
-            self.head.score_parameters(),
-            self.head.num_logits,
-        )
+        terms = LossTerms()
+        for name, (head, *scored) in self._targets(hidden, batch).items():
+            terms.sums[name] = summed_cross_entropy(*scored, head.score, head.score_parameters(), head.num_logits)
+            terms.counts[name] = float(len(scored[0]))
         if self.has_max_z:
             further = max_z_term(hidden, batch.targets, self.head.top)
             terms.sums |= further.sums
             terms.counts |= further.counts
         return terms
 
+    def _targets(self, hidden: Tensor, batch: SequenceBatch) -> dict[str, tuple[Any, Tensor, Tensor, Tensor]]:
+        """Term -> (head, states that it scores, segments, local ids), one per text token and one per code, in row order."""
+        locate = self.builder.vocabulary.locate
+        is_text, is_image = (batch.terms == TERMS.index(name) for name in TERMS)
+        segments, codes = locate(batch.target_patches(is_image))
+        states = self.image_head.states(hidden[is_image.nonzero(as_tuple=True)], codes)
+        return {
+            "text": (self.head, hidden[is_text.nonzero(as_tuple=True)], *locate(batch.targets[is_text])),
+            "image": (self.image_head, states, segments.flatten(), codes.flatten()),
+        }
+
     @torch.inference_mode()
     def score(self, documents: Sequence[Document]) -> Float[Tensor, "n"]:
         """Summed cross entropy in nats of the targets of each document: all that carries loss in it, its end too where it ends."""
         batch = self.builder.build(documents).to(self.device)
-        rows, places = (batch.targets >= 0).nonzero(as_tuple=True)
-        segments, local = self.builder.vocabulary.locate(batch.targets[rows, places])
         was_training = self.training
         self.eval()
         try:
-            lse, target = self.head.score(self.hidden(batch)[rows, places], segments, local)
+            total = torch.zeros(len(documents), device=self.device)
+            for name, (head, *scored) in self._targets(self.hidden(batch), batch).items():
+                lse, target = head.score(*scored)
+                rows = (batch.terms == TERMS.index(name)).nonzero(as_tuple=True)[0]
+                # one row is one document here; a position may hold several codes
+                total.index_add_(0, rows.repeat_interleave(len(lse) // max(1, len(rows))), lse - target)
         finally:
             self.train(was_training)
-        return torch.zeros(len(documents), device=lse.device).index_add_(0, rows, lse - target)
+        return total
 
     def compile_generation(self, **options: Any) -> None:
         """Compile what is called once per token (see `CausalLM.compile_decoding` for the options and what they cost)."""
         self.backbone.compile_decoding(**options)
-        self._compiled = (self.head, torch.compile(self.head.logits, **options))
+        for head in dict.fromkeys((self.head, self.image_head)):
+            head.compile_drawing(**options)
 
     def generate(
         self,
@@ -145,8 +182,9 @@ class UnifiedModel(nn.Module):
             noise = PerSampleNoise(seeds)
         sampler = InterleavedSampler(
             backbone=self.backbone,
-            embed=self.embed,
-            logits=self._score_next(),
+            read=self.read,
+            logits=self.head.logits,
+            image_head=self.image_head,
             layout=self.builder.layout,
             guidance_branches=self.template.guidance_branches,
         )
@@ -158,12 +196,6 @@ class UnifiedModel(nn.Module):
             )
         finally:
             self.train(was_training)
-
-    def _score_next(self) -> Callable[..., Any]:
-        """The head's logits: compiled, if it is still the head that was compiled."""
-        if self._compiled is not None and self._compiled[0] is self.head:
-            return self._compiled[1]
-        return self.head.logits
 
     @torch.inference_mode()
     def pictures(self, spans: Sequence[ImageSpan]) -> Images:

@@ -85,7 +85,9 @@ class AttributeClassifier(nn.Module):
         return -(picked.sum(1) / own).sum(), (float((found & is_real).sum()), float(own.sum()))
 
     def _find(self, pooled: Tensor, originals: Images, numbers: Tensor) -> tuple[Tensor, tuple[float, float]]:
-        asked, shown = (functional.normalize(each.float(), dim=1) for each in (pooled, self.vision(originals).pooled))
+        with torch.no_grad():
+            looked_up = self.vision(originals).pooled
+        asked, shown = (functional.normalize(each.float(), dim=1) for each in (pooled, looked_up))
         own = torch.arange(len(asked), device=asked.device)
         is_double = (numbers[:, None] == numbers) & (own[:, None] != own)  # a picture is no negative of itself
         cosines = (asked @ shown.T / self.temperature).masked_fill(is_double, -torch.inf)

@@ -89,5 +89,5 @@ def logits_of(model, ids: np.ndarray) -> np.ndarray:
     """(s v) logits of one document of global ids."""
     tokens, places = torch.from_numpy(ids.astype(np.int64))[None], torch.arange(len(ids))[None]
     layout = Layout(places, torch.zeros_like(places), (places,))
-    hidden = model.backbone(model.embed(tokens, torch.full_like(tokens, -1)), layout)[0]
+    hidden = model.backbone(model.read(tokens, torch.full_like(tokens, -1), tokens[..., None])[0], layout)[0]
     return model.head.logits(hidden, [0, 1]).numpy()

@@ -199,15 +199,15 @@ def measure(report: Report, drawing: Drawing) -> None:
     greedy = SamplingPolicy(GUIDANCE, temperature=0.0)
     expected = drawing.generate()
     is_same = {"plait": torch.equal(drawing.draw(greedy), expected), "published": torch.equal(drawing.published(), expected)}
-    as_it_is = drawing.plait.backbone._step, drawing.plait._compiled
+    as_it_is = drawing.plait.backbone._step, drawing.plait.head._compiled
     start = time.perf_counter()
     drawing.plait.compile_generation(options={"freezing": True})
     is_same["compiled"] = torch.equal(drawing.draw(greedy), expected)
     seconds = time.perf_counter() - start
-    compiled = drawing.plait.backbone._step, drawing.plait._compiled
+    compiled = drawing.plait.backbone._step, drawing.plait.head._compiled
 
     def plait(state: tuple) -> float:
-        drawing.plait.backbone._step, drawing.plait._compiled = state
+        drawing.plait.backbone._step, drawing.plait.head._compiled = state
         drawing.draw(greedy)
         return number * STEPS
 

@@ -70,6 +70,8 @@ class StubTokenizer:
 class PerfectModel:
     """Does everything right, and says where it decides what."""
 
+    positions_per_image = 1
+
     def __init__(self, world: EmojiWorld) -> None:
         self.world, self.template, self.vision_tokenizer = world, StubTemplate(), StubTokenizer()
         self.calls: list[int] = []

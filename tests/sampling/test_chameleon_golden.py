@@ -18,6 +18,7 @@ from plait.sampling.policies import PerSampleNoise, SamplingPolicy
 from plait.sequence.layout import DocumentLayout
 from plait.sequence.vocabulary import Vocabulary
 from tests import goldens
+from tests.sampling.stub_head import StubHead
 
 HOLE = ImageSpan("drawn", form="codes")
 
@@ -122,8 +123,9 @@ def test_golden(path: Path) -> None:
 
     sampler = InterleavedSampler(
         backbone=model,
-        embed=lambda tokens, cells: tokens[..., None],
+        read=lambda tokens, cells, patches: (tokens[..., None], None),
         logits=logits,
+        image_head=StubHead(logits),
         layout=DocumentLayout(vocabulary, ids, ((1, count),)),
         guidance_branches=branches,
     )

@@ -11,6 +11,7 @@ from plait.errors import LayoutError, RecipeError
 from plait.protocols import Layout
 from plait.sampling.interleaved import InterleavedSampler
 from plait.sampling.policies import PerSampleNoise, SamplingPolicy
+from tests.sampling.stub_head import StubHead
 from tests.sequence.random_documents import tiny_builder
 
 POLICIES = {"text": SamplingPolicy(), "image": SamplingPolicy()}
@@ -78,8 +79,9 @@ def sampler(builder, sharpness: float = 3.0, branches=blind) -> InterleavedSampl
 
     return InterleavedSampler(
         backbone=HashBackbone(),
-        embed=lambda ids, cells: ids[..., None].double(),
+        read=lambda ids, cells, patches: (ids[..., None].double(), None),
         logits=logits,
+        image_head=StubHead(logits),
         layout=builder.layout,
         guidance_branches=branches,
     )
