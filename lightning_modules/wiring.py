@@ -26,8 +26,8 @@ from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
 
 Codes = Callable[[str], tuple[np.ndarray, ...]]
 log = logging.getLogger(__name__)
-MARKED = re.compile(r"<\w+>")
-"""How a wording writes strings that are one id: <start_of_turn>."""
+MARKED = re.compile(r"<\|?\w+\|?>")
+"""How a wording writes strings that are one id: <start_of_turn>, <|im_start|>."""
 SUBWORDS = "text_tokenizer"
 """where a run keeps its subwords"""
 

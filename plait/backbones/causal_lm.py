@@ -130,6 +130,27 @@ class CausalLM(nn.Module):
         with torch.device(device):
             return cls(AutoModelForCausalLM.from_config(config, dtype=torch.float32), gradient_checkpointing)
 
+    def shallow(self, num_layers: int, num_rows: int) -> "CausalLM":
+        """A randomly initialised model of the same block design and width with another table: for heads that write a few tokens.
+
+        Args:
+            num_layers: of them; all attend to everything.
+            num_rows: of its table, which is not tied to the output.
+
+        Raises:
+            RecipeError: fewer than one layer.
+        """
+        if num_layers < 1:
+            raise RecipeError(f"A transformer of {num_layers} layers was asked for, expected at least 1.")
+        config = deepcopy(self.config)
+        text = config.get_text_config()
+        text.num_hidden_layers, text.vocab_size, text.tie_word_embeddings = num_layers, num_rows, False
+        config.tie_word_embeddings = False
+        if getattr(text, "layer_types", None):
+            text.layer_types = ["full_attention"] * num_layers
+        with self.text_table.device:
+            return CausalLM(AutoModelForCausalLM.from_config(config, dtype=torch.float32))
+
     def save_config(self, folder: str | Path, **changes: Any) -> None:
         """Write config.json without weights, readable by `from_folder` and by transformers.
 

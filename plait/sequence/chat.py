@@ -21,7 +21,7 @@ from plait.sequence.layout import END, UNCONDITIONAL
 
 Message = Mapping[str, Any]
 ROLES = ("user", "assistant")
-PIECES = re.compile(r"<\w+>|[^\s<]+")
+PIECES = re.compile(r"<\|?\w+\|?>|[^\s<]+")
 
 
 @dataclass(frozen=True)

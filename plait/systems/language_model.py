@@ -10,12 +10,11 @@ from torch import nn
 
 from plait.document import Document
 from plait.errors import RecipeError
-from plait.heads.rows import DenseRows, TextRows
 from plait.heads.shared import SharedHead
 from plait.protocols import TextTokenizer
 from plait.sequence.builder import SequenceBuilder
 from plait.sequence.layout import DocumentLayout
-from plait.sequence.vocabulary import Vocabulary
+from plait.systems.text_side import open_vocabulary, text_and_marker_rows
 from plait.systems.unified import UnifiedModel
 
 
@@ -58,15 +57,7 @@ def build(*, backbone: nn.Module, text_tokenizer: TextTokenizer, template: Plain
     Raises:
         RecipeError: the text tokenizer has ids that the backbone's table lacks.
     """
-    if text_tokenizer.size > backbone.text_rows:
-        raise RecipeError(
-            f"The text tokenizer has {text_tokenizer.size} ids but the backbone's table has {backbone.text_rows} rows: "
-            "build the backbone with vocab_size of at least the tokenizer's size."
-        )
-    vocabulary = Vocabulary(backbone.text_rows, (), text_tokenizer.markers)
-    scale, softcap = backbone.embedding_scale, backbone.logit_softcap
-    rows: list = [TextRows(backbone.text_rows, backbone.embed_text, lambda: backbone.text_weight, softcap)]
-    for segment in vocabulary.segments[1:]:
-        rows.append(DenseRows(segment.size, backbone.width, is_tied=backbone.is_tied, embedding_scale=scale, softcap=softcap))
+    vocabulary = open_vocabulary(backbone, text_tokenizer)
+    head = SharedHead(text_and_marker_rows(backbone, vocabulary))
     builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, ()))
-    return UnifiedModel(backbone=backbone, head=SharedHead(rows), builder=builder, template=template, vision_tokenizer=None)
+    return UnifiedModel(backbone=backbone, head=head, builder=builder, template=template, vision_tokenizer=None)
