@@ -128,6 +128,13 @@ LICENCES = (
         "for research only, read that licence first",
     ),
     Licence(
+        "Emu3's vision tokenizer, where its released weights were read (SynerGen-VL's vision tokenizer)",
+        "Apache-2.0 (the code; the page of the weights was not read)",
+        ("plait.tokenizers.emu3", "plait.adapters.emu3"),
+        "read the page of the weights first",
+        "read the page of the weights first",
+    ),
+    Licence(
         "Gemma-7B (Liquid's published language model)",
         "Gemma Terms of Use",
         ("google/gemma", "plait.adapters.liquid"),

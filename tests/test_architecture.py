@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-GROUND = ["document", "axes", "errors", "images"]  # layer 0
+GROUND = ["document", "axes", "errors", "images", "resizing", "tiling"]  # layer 0
 SEAMS = [*GROUND, "protocols"]  # layers 0 and 1
 ACTING = ["sequence", "objectives", "sampling", "freezing", "ledger"]  # layer 3
 FILES = ["atomic", "flattening"]  # what checkpoints and caches are written with

@@ -14,8 +14,10 @@ from torch.nn import functional
 
 from plait.axes import CodeGrid, Float, Int, Tensor
 
+_DISTANCES = 2**25
+"""distances held at a time (134 MB), so that a large codebook does not take gigabytes"""
 _BLOCK = 4096
-"""latents compared with the codebook at a time, so that distances to 8192 rows take 134 MB and not gigabytes"""
+"""latents compared with the codebook at a time, at most"""
 
 
 class VectorQuantizer(nn.Module):
@@ -56,14 +58,15 @@ class VectorQuantizer(nn.Module):
     def nearest(self, latents: Float[Tensor, "b d gh gw"]) -> CodeGrid:
         """Index of the nearest row at each position."""
         batch, _, gh, gw = latents.shape
-        rows = self.embedding.weight.float()
-        lengths = rows.square().sum(dim=1)
         flat = rearrange(latents.float(), "b d gh gw -> (b gh gw) d")
-        # the square of the latent itself is kept: without it, rounding decides other near ties than the released tokenizers do
-        found = [
-            (block.square().sum(dim=1, keepdim=True) + lengths - 2.0 * block @ rows.T).argmin(dim=1)
-            for block in flat.split(_BLOCK)
-        ]
+        with torch.autocast(latents.device.type, enabled=False):  # in bf16 a share of the codes would flip
+            rows = self.embedding.weight.float()
+            lengths = rows.square().sum(dim=1)
+            # the square of the latent itself is kept: without it, rounding decides other near ties than the released tokenizers do
+            found = [
+                (block.square().sum(dim=1, keepdim=True) + lengths - 2.0 * block @ rows.T).argmin(dim=1)
+                for block in flat.split(min(_BLOCK, max(1, _DISTANCES // len(rows))))
+            ]
         return rearrange(torch.cat(found), "(b gh gw) -> b gh gw", b=batch, gh=gh, gw=gw)
 
     def look_up(self, codes: Int[Tensor, "b gh gw"]) -> Float[Tensor, "b d gh gw"]:

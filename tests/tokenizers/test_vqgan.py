@@ -5,6 +5,7 @@ import torch
 
 from plait.errors import RecipeError, VocabularyError
 from plait.protocols import VisionTokenizer
+from plait.tokenizers import vector_quantizer
 from plait.tokenizers.vector_quantizer import VectorQuantizer
 from plait.tokenizers.vqgan import VQGAN
 
@@ -54,12 +55,22 @@ def test_every_row_is_nearest_to_itself_and_the_first_of_equal_rows_wins() -> No
     assert quantizer.nearest(latents).flatten()[31] == 12
 
 
-def test_nearest_in_blocks_equals_nearest_at_once() -> None:
+def test_nearest_in_blocks_equals_nearest_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
     quantizer = VectorQuantizer(num_codes=16, code_width=3)
     latents = torch.randn(3, 3, 40, 40) / 16  # 4,800 positions, more than one block
     distances = torch.cdist(latents.permute(0, 2, 3, 1).reshape(-1, 3).double(), quantizer.embedding.weight.double())
     assert torch.equal(quantizer.nearest(latents).flatten(), distances.argmin(1))
+    monkeypatch.setattr(vector_quantizer, "_DISTANCES", 7 * 16)  # seven latents at a time, as if the codebook were large
+    assert torch.equal(quantizer.nearest(latents).flatten(), distances.argmin(1))
+
+
+def test_nearest_does_not_depend_on_autocast() -> None:
+    torch.manual_seed(1)
+    quantizer, latents = VectorQuantizer(num_codes=512, code_width=4), torch.randn(1, 4, 32, 32) / 512
+    codes = quantizer.nearest(latents)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(quantizer.nearest(latents), codes)
 
 
 def test_gradients_reach_encoder_decoder_and_codebook() -> None:
