@@ -208,9 +208,7 @@ class Backbone(Protocol):
     max_length: int
     """positions that it was made for"""
 
-    def __call__(
-        self, embeddings: Embeddings, layout: Layout, side: Side | None = None, cache: Cache | None = None
-    ) -> Hidden:
+    def __call__(self, embeddings: Embeddings, layout: Layout, side: Side | None = None, cache: Cache | None = None) -> Hidden:
         """Hidden states of every token. A backbone with taps or experts refuses a call without `side`."""
 
     def new_cache(self, rows: int, capacity: int) -> Cache:
