@@ -162,7 +162,20 @@ class CausalLM(nn.Module):
         config.save_pretrained(str(folder))
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config and safetensors as transformers does, readable by `from_pretrained` of either side."""
+        """Write config and safetensors as transformers does, readable by `from_pretrained` of either side.
+
+        Raises:
+            CheckpointError: the model holds what its config does not tell of (experts, adapters that are not merged).
+        """
+        with torch.device("meta"):
+            expected = type(self.model)(self.config).state_dict().keys()
+        differing = sorted(self.model.state_dict().keys() ^ expected)
+        if differing:
+            raise CheckpointError(
+                f"{len(differing)} tensors are not those of a plain {self.config.model_type!r} ({differing[0]}, ...), expected its "
+                "names alone: transformers would read such a folder and draw what it misses. Merge adapters first; write "
+                "a backbone with experts with plait.checkpoints."
+            )
         self.model.save_pretrained(str(folder))
 
     @property
@@ -184,6 +197,11 @@ class CausalLM(nn.Module):
     def max_length(self) -> int:
         """Positions that the backbone was made for."""
         return self.config.get_text_config().max_position_embeddings
+
+    @property
+    def reads_side(self) -> bool:
+        """Whether something in the model needs the record `side` of every call. Who puts it there says so (plait.backbones.experts)."""
+        return getattr(self.model, "reads_side", False)
 
     @property
     def text_rows(self) -> int:
@@ -263,19 +281,22 @@ class CausalLM(nn.Module):
             (b s d)
 
         Raises:
-            LayoutError: layout and embeddings differ in shape, groups miss tokens, a document is longer than `max_length`, or the
-                cache did not announce the call.
+            LayoutError: layout or side differs from the embeddings in shape, side is missing where something reads it, groups miss
+                tokens, a document is longer than `max_length`, or the cache did not announce the call.
         """
         if embeddings.shape[:2] != layout.documents.shape:
             raise LayoutError(
                 f"Embeddings have rows and tokens {tuple(embeddings.shape[:2])}, the layout {tuple(layout.documents.shape)}."
             )
+        self._check_side(side, layout)
         if cache is not None:
             if torch.is_grad_enabled():
                 raise LayoutError("The cache keeps no gradients: call under torch.no_grad(), or train without a cache.")
             scope = cache.take(layout)
             step = None if self._step is None else scope.step()
             if step is not None:
+                if self.reads_side:
+                    _ = side.routes  # found before the compiled call: their sizes depend on values, which no graph can hold
                 return self._step(embeddings, layout.positions, step, side)
             return self._decode(embeddings, layout.positions, scope, side)
         longest = max((group.shape[1] for group in layout.groups), default=0)
@@ -290,6 +311,18 @@ class CausalLM(nn.Module):
         hidden = self._decode(tokens[None], positions[None], scope, None if side is None else side.take(scope.order))[0]
         rows = hidden.new_zeros(embeddings.shape[0] * embeddings.shape[1], hidden.shape[1])
         return rows.index_copy(0, scope.order, hidden).unflatten(0, embeddings.shape[:2])
+
+    def _check_side(self, side: Side | None, layout: Layout) -> None:
+        if side is None and self.reads_side:
+            raise LayoutError(
+                "The backbone has vision experts, but the call has no record of which tokens are visual. Expected "
+                "side=plait.protocols.Side(is_visual) beside embeddings and layout; for text alone it is all False."
+            )
+        if side is not None and side.is_visual.shape != layout.documents.shape:
+            raise LayoutError(
+                f"Side.is_visual has the shape {tuple(side.is_visual.shape)}, the layout {tuple(layout.documents.shape)}: expected "
+                "one entry per token of the call. Make both from the same tokens."
+            )
 
     def _decode(self, embeddings: Tensor, positions: Tensor, scope: Any, side: Side | None) -> Tensor:
         output = self.decoder(

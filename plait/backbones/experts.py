@@ -1,0 +1,116 @@
+"""Vision experts: a second feed-forward in every decoder layer, for the tokens of images (SynerGen-VL, arXiv 2412.09604, eq. 2).
+
+FFN(x) is FFN_V(x) where `Side.is_visual` says that the token is part of an image, and FFN_T(x) elsewhere; attention and norms are
+shared. Tokens are gathered by kind, each kind runs through its own feed-forward, and the results are scattered back: the work is that
+of the backbone without experts, and no value of one feed-forward can reach a token of the other.
+
+Deviations. The released code of the same group (Mono-InternVL) runs both feed-forwards everywhere and blends them with the 0/1 mask,
+never copies weights, and through a cache uses that of text alone. Here FFN_V begins as a copy, as the paper says, and a cached call
+routes like any other. What is visual is said by the caller: this file knows no token.
+"""
+
+import threading
+from copy import deepcopy
+from functools import cache
+from typing import Any
+
+from torch import nn
+
+from plait.axes import Hidden
+from plait.backbones.causal_lm import CausalLM
+from plait.errors import LayoutError, RecipeError
+from plait.protocols import Side
+
+
+class RoutedFeedForward(nn.Module):
+    """Two feed-forwards in the place of one. It finds the record of the call in the layer that runs it.
+
+    Args:
+        text: for tokens of text, markers of images among them.
+        vision: for tokens that are part of an image.
+    """
+
+    def __init__(self, text: nn.Module, vision: nn.Module) -> None:
+        super().__init__()
+        self.text, self.vision = text, vision
+
+    def forward(self, hidden: Hidden) -> Hidden:
+        """Every token (b s d) through the feed-forward of its kind.
+
+        Raises:
+            LayoutError: the call has no record, or one of another shape.
+        """
+        side = _CALL.side
+        if side is None or side.is_visual.shape != hidden.shape[:2]:
+            found = "no record" if side is None else f"one of the shape {tuple(side.is_visual.shape)}"
+            raise LayoutError(
+                f"A layer with vision experts got {found} of which tokens are visual, expected side=Side(is_visual) with "
+                f"the shape {tuple(hidden.shape[:2])}. Call it through CausalLM."
+            )
+        text, visual = side.routes
+        # a call of one kind runs on the very tensor: bit-equal to the backbone without experts, and nothing is copied
+        if visual.numel() == 0:
+            return self.text(hidden)
+        if text.numel() == 0:
+            return self.vision(hidden)
+        tokens = hidden.flatten(0, 1)
+        # as (1 n d): some feed-forwards of transformers count the axes
+        written, seen = self.text(tokens.index_select(0, text)[None])[0], self.vision(tokens.index_select(0, visual)[None])[0]
+        output = written.new_empty(tokens.shape[0], written.shape[1])
+        output.index_copy_(0, text, written)
+        output.index_copy_(0, visual, seen)
+        return output.unflatten(0, hidden.shape[:2])
+
+
+def add_vision_experts(backbone: CausalLM) -> CausalLM:
+    """Give every decoder layer a second feed-forward, a copy of its own as it is now, and return the same backbone.
+
+    Parameters are then `layers.<i>.mlp.text.*` and `layers.<i>.mlp.vision.*` (freeze plans say `*.mlp.vision.*`). Every call needs
+    `side`. What the backbone computes changes with the first update only: both feed-forwards are equal.
+
+    Raises:
+        RecipeError: the backbone has experts already, or no feed-forward where this looks for one.
+    """
+    layers = getattr(backbone.decoder, "layers", None)
+    if not layers or not all(isinstance(getattr(layer, "mlp", None), nn.Module) for layer in layers):
+        raise RecipeError(
+            f"The backbone {backbone.config.model_type!r} has no feed-forward called layers.<i>.mlp to give vision experts to. "
+            "Choose one that has: llama, qwen3, gemma or gemma2."
+        )
+    if any(isinstance(layer.mlp, RoutedFeedForward) for layer in layers):
+        raise RecipeError("The backbone has vision experts already, expected none: add them once.")
+    for layer in layers:
+        layer.mlp = RoutedFeedForward(layer.mlp, deepcopy(layer.mlp))
+        layer.__class__ = _with_routes(type(layer))
+    backbone.model.reads_side = True
+    return backbone
+
+
+class _RoutedLayer:
+    """A decoder layer that shows its feed-forward the record of the call, which transformers hands to layer and attention only.
+
+    Hooks of the layer would not do: under gradient checkpointing transformers recomputes `forward` and leaves the hooks outside. Nor
+    would hooks of its attention: those of a deep copy would still feed the first backbone. A class over the layer's own is
+    recomputed whole, and it is copied with the layer.
+    """
+
+    def forward(self, *args: Any, side: Side | None = None, **kwargs: Any) -> Any:
+        before, _CALL.side = _CALL.side, side
+        try:
+            return super().forward(*args, side=side, **kwargs)
+        finally:
+            _CALL.side = before
+
+
+class _Call(threading.local):
+    """The record of the layer that runs in this thread; None outside of one. (Compilers see through this, unlike a ContextVar.)"""
+
+    side: Side | None = None
+
+
+_CALL = _Call()
+
+
+@cache
+def _with_routes(layer: type[nn.Module]) -> type[nn.Module]:
+    return type(f"Routed{layer.__name__}", (_RoutedLayer, layer), {})
