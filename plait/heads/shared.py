@@ -34,14 +34,12 @@ class SharedHead(nn.Module):
     def embed(self, segments: Int[Tensor, "*n"], local: Int[Tensor, "*n"]) -> Float[Tensor, "*n d"]:
         """Embeddings of tokens given as (segment index, local id)."""
         flat_segments, flat_local = segments.reshape(-1), local.reshape(-1)
-        out = None
+        nothing = self.rows[0].embed(flat_local[:0])
+        out = nothing.new_zeros(len(flat_local), nothing.shape[-1])
         for index, rows in enumerate(self.rows):
             where = (flat_segments == index).nonzero().squeeze(-1)
             if len(where):
-                part = rows.embed(flat_local[where])
-                if out is None:
-                    out = part.new_zeros(len(flat_local), part.shape[-1])
-                out = out.index_copy(0, where, part.to(out.dtype))
+                out = out.index_copy(0, where, rows.embed(flat_local[where]).to(out.dtype))
         return out.reshape(*segments.shape, -1)
 
     def score(
