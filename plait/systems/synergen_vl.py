@@ -126,7 +126,7 @@ def build(
             "one grid. Choose another tokenizer."
         )
     (grid_shape,), (num_codes,) = vision_tokenizer.grid_shapes, vision_tokenizer.code_sizes
-    places = fold_places(tuple(grid_shape), tuple(fold))
+    places = fold_places(grid_shape, fold)
     vocabulary = open_vocabulary(backbone, text_tokenizer, vision_tokenizer.code_sizes)
     builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, vision_tokenizer.grid_shapes, (places,)))
     body = backbone.shallow(head_layers, num_codes)

@@ -4,6 +4,8 @@ A fold of (fh, fw) takes rectangles of fh rows and fw columns. Rectangles are co
 row (the paper's figure 3; its default is 2 rows of 8). Works on grids of anything: codes, vectors, places.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from einops import rearrange
 
@@ -13,7 +15,7 @@ from plait.errors import RecipeError
 INSIDE = "... (rows fh) (columns fw) -> ... (rows columns) (fh fw)"
 
 
-def check_fold(grid_shape: tuple[int, int], fold: tuple[int, int]) -> None:
+def check_fold(grid_shape: Sequence[int], fold: Sequence[int]) -> None:
     """Refuse a fold that does not divide the grid.
 
     Raises:
@@ -26,17 +28,17 @@ def check_fold(grid_shape: tuple[int, int], fold: tuple[int, int]) -> None:
         )
 
 
-def fold(grid, shape: tuple[int, int]):
+def fold(grid, shape: Sequence[int]):
     """A grid (... gh gw), numpy or torch, -> its rectangles (... n f).
 
     Raises:
         RecipeError: the fold does not divide the grid.
     """
-    check_fold(tuple(grid.shape[-2:]), shape)
+    check_fold(grid.shape[-2:], shape)
     return rearrange(grid, INSIDE, fh=shape[0], fw=shape[1])
 
 
-def unfold(patches, grid_shape: tuple[int, int], shape: tuple[int, int]):
+def unfold(patches, grid_shape: Sequence[int], shape: Sequence[int]):
     """The inverse of `fold`: rectangles (... n f) -> the grid (... gh gw).
 
     Raises:
@@ -47,6 +49,6 @@ def unfold(patches, grid_shape: tuple[int, int], shape: tuple[int, int]):
     return rearrange(patches, back, rows=grid_shape[0] // shape[0], fh=shape[0], fw=shape[1])
 
 
-def fold_places(grid_shape: tuple[int, int], shape: tuple[int, int]) -> Int[np.ndarray, "n f"]:
+def fold_places(grid_shape: Sequence[int], shape: Sequence[int]) -> Int[np.ndarray, "n f"]:
     """Per rectangle the places of its codes in the picture, counted in raster order."""
     return fold(np.arange(grid_shape[0] * grid_shape[1]).reshape(grid_shape), shape)
