@@ -252,6 +252,7 @@ class CausalLM(nn.Module):
 
     def compile_decoding(self, **options: Any) -> None:
         """Compile calls that add one token to every row of a cache; the first one after this takes a while (half a minute on CPU).
+        With vision experts these are calls of text alone and of visual tokens alone; mixed ones run as without this.
 
         Args:
             options: of torch.compile. `options={"freezing": True}` packs the weights of now: faster on CPU, and deaf to later training.
@@ -294,9 +295,9 @@ class CausalLM(nn.Module):
                 raise LayoutError("The cache keeps no gradients: call under torch.no_grad(), or train without a cache.")
             scope = cache.take(layout)
             step = None if self._step is None else scope.step()
-            if step is not None:
-                if self.reads_side:
-                    _ = side.routes  # found before the compiled call: their sizes depend on values, which no graph can hold
+            # a graph holds the sizes of the routes: one for text, one for images, but none for every mixture of a batch
+            is_mixed = self.reads_side and all(tokens.numel() > 0 for tokens in side.routes)
+            if step is not None and not is_mixed:
                 return self._step(embeddings, layout.positions, step, side)
             return self._decode(embeddings, layout.positions, scope, side)
         longest = max((group.shape[1] for group in layout.groups), default=0)
