@@ -9,7 +9,7 @@ blocks have them.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -41,11 +41,11 @@ class UnfoldingHead(nn.Module):
         rows: Rows,
         *,
         codes_per_position: int,
-        condition: Condition = "prefix",
+        condition: str = "prefix",
         std: float = 0.02,
     ) -> None:
         super().__init__()
-        if condition not in ("prefix", "add"):
+        if condition not in get_args(Condition):
             raise RecipeError(f"condition is {condition!r}, expected 'prefix' or 'add'.")
         if codes_per_position > body.max_length:
             raise RecipeError(
