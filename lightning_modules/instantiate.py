@@ -27,6 +27,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lightning_modules.published import find_published
 from lightning_modules.ranks import choose_root
 from plait.errors import PlaitError, RecipeError
 
@@ -46,6 +47,7 @@ REFERENCE = re.compile(r"^\$\{(part_of:)?([A-Za-z_][\w.]*)\}$")
 # When a config is printed with --resolve there are no objects yet: the reference stands for itself.
 OmegaConf.register_new_resolver("part_of", lambda reference: f"<{reference}>", replace=True)
 OmegaConf.register_new_resolver("choose_root", choose_root, replace=True)
+OmegaConf.register_new_resolver("published", find_published, replace=True)
 CONTROL_KEYS = {"_target_", "_partial_", "_args_"}
 
 

@@ -1,0 +1,32 @@
+"""The option that a paper took, for `scale=paper`: `${published:${system},<group>,${stage}}` in a defaults list.
+
+Hydra lets a defaults list refer to other choices, but not choose by table; the table is conf/published.yaml.
+"""
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from plait.errors import RecipeError
+
+
+def find_published(system: str | None, group: str, stage: str | None) -> str:
+    """The option of a group for a system (`other` where it has no entry) and a stage.
+
+    Raises:
+        RecipeError: the table has no such group, or none for the stage.
+    """
+    row = _table().get(system, _table()["other"])
+    option: Any = row.get(group)
+    if isinstance(option, dict):
+        option = option.get(stage)
+    if option is None:
+        raise RecipeError(f"conf/published.yaml says no {group} for system={system} stage={stage}: add it to the table.")
+    return option
+
+
+@cache
+def _table() -> dict[str, dict[str, Any]]:
+    return OmegaConf.to_container(OmegaConf.create(files("plait.conf").joinpath("published.yaml").read_text(encoding="utf-8")))
