@@ -337,8 +337,8 @@ class UnifiedModel(Protocol):
 
     def loss(self, batch: Any) -> LossTerms: ...
 
-    def score(self, documents: Sequence[Document]) -> Float[Tensor, "n"]:
-        """Summed cross entropy in nats of what carries loss in each document."""
+    def score(self, documents: Sequence[Document], *, is_plain: bool = False) -> Float[Tensor, "n"]:
+        """Summed cross entropy in nats of what carries loss in each document; plain: among words alone."""
 
     def generate(
         self, documents: Sequence[Document], policies: Mapping[str, Policy], seeds: Sequence[int], **budget: int

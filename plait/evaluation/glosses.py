@@ -1,7 +1,8 @@
 """What a model knows of words: bits per byte on held-out glosses of WordNet, and which of four glosses belongs to a word.
 
 Both are read from the same losses: every gloss is scored after its word (`word (noun): gloss`), nothing but the gloss counts, and
-losses are per byte of text, so that models with different tokenizers compare. The choice is right if the word's own gloss has the lowest
+losses are per byte of text, so that models with different tokenizers compare. Words compete with words alone, as in plain text, so
+that rows which a system added for pictures change nothing by themselves. The choice is right if the word's own gloss has the lowest
 loss per byte; the three others are held-out glosses of words of the same kind. `_against_prior` is the same choice after what the gloss
 costs without the word was taken off (Holtzman et al., arXiv 2104.08315); `_new_words` counts words that head no training gloss.
 `trigram` is what two tokens of context reach: it was trained on all training glosses, in the model's own tokens.
@@ -124,7 +125,8 @@ def score_documents(bench: Bench, documents: Sequence[Document], batch_size: int
     losses = [0.0] * len(documents)
     for start in range(0, len(order), batch_size):
         members = order[start : start + batch_size]
-        for index, value in zip(members, bench.model.score([documents[index] for index in members]).tolist(), strict=True):
+        scores = bench.model.score([documents[index] for index in members], is_plain=True)
+        for index, value in zip(members, scores.tolist(), strict=True):
             losses[index] = value
     return losses
 

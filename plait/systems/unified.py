@@ -133,18 +133,28 @@ class UnifiedModel(nn.Module):
         }
 
     @torch.inference_mode()
-    def score(self, documents: Sequence[Document]) -> Float[Tensor, "n"]:
-        """Summed cross entropy in nats of the targets of each document: all that carries loss in it, its end too where it ends."""
+    def score(self, documents: Sequence[Document], *, is_plain: bool = False) -> Float[Tensor, "n"]:
+        """Summed cross entropy in nats of the targets of each document: all that carries loss in it, its end too where it ends.
+
+        Args:
+            is_plain: words compete with words alone, as where no picture may begin: markers and codes that a system added to its
+                language model take no mass, so that what is left of its text can be compared with the language model by itself.
+
+        Raises:
+            LayoutError: plain documents with targets that are no text.
+        """
         batch = self.builder.build(documents).to(self.device)
         was_training = self.training
         self.eval()
         try:
             total = torch.zeros(len(documents), device=self.device)
             for name, (head, *scored) in self._targets(self.hidden(batch), batch).items():
-                lse, target = head.score(*scored)
                 rows = (batch.terms == TERMS.index(name)).nonzero(as_tuple=True)[0]
+                if not len(rows):
+                    continue
+                lse, target = _score_plain(head, *scored) if is_plain else head.score(*scored)
                 # one row is one document here; a position may hold several codes
-                total.index_add_(0, rows.repeat_interleave(len(lse) // max(1, len(rows))), lse - target)
+                total.index_add_(0, rows.repeat_interleave(len(lse) // len(rows)), lse - target)
         finally:
             self.train(was_training)
         return total
@@ -204,3 +214,12 @@ class UnifiedModel(nn.Module):
         tokenizer = self.vision_tokenizer
         device = next(tokenizer.parameters()).device if isinstance(tokenizer, nn.Module) else "cpu"
         return tokenizer.decode(tuple(torch.from_numpy(level).to(device) for level in levels))
+
+
+def _score_plain(head: nn.Module, states: Tensor, segments: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
+    """As `head.score`, among the rows of text alone."""
+    if segments.any():
+        raise LayoutError(
+            f"{int((segments > 0).sum())} targets are codes or markers, expected text alone: score such documents with is_plain=False."
+        )
+    return head.rows[0].score(states, local)

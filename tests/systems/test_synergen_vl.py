@@ -300,14 +300,19 @@ def test_stages_train_what_they_say(plan, attends) -> None:
 
 def test_text_is_exactly_what_it_was_after_the_first_stage() -> None:
     model = tiny_synergen()
-    document = Document((TextSpan("the blue car is red"),), id="text")
+    document = Document((TextSpan("the blue car is red", loss=True),), id="text", ends=False)
     batch = model.builder.build([document])
     with torch.inference_mode():
-        before = model.head.rows[0].logits(model.hidden(batch)[0])
+        before = model.head.rows[0].logits(model.hidden(batch)[0]), model.score([document], is_plain=True)
+    whole = model.score([document])
     train(model, ALIGN_1, pairs(model))
     with torch.inference_mode():
-        after = model.head.rows[0].logits(model.hidden(batch)[0])
-    assert torch.equal(before, after)
+        after = model.head.rows[0].logits(model.hidden(batch)[0]), model.score([document], is_plain=True)
+    assert torch.equal(before[0], after[0])
+    assert torch.equal(before[1], after[1])
+    assert not torch.equal(model.score([document]), whole)  # among the markers, which have learned
+    with pytest.raises(LayoutError, match="targets are codes or markers"):
+        model.score(pairs(model), is_plain=True)
 
 
 def test_weights_of_terms_multiply_their_gradients() -> None:
