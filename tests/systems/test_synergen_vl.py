@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from plait.backbones.causal_lm import CausalLM
 from plait.document import Document, ImageSpan, TextSpan
@@ -335,3 +336,23 @@ def test_it_learns_eight_documents_and_writes_them_back(fold) -> None:
     drawn = model.generate([model.template.draw_prompt(caption) for caption in captions], GREEDY, range(8), max_tokens=3)
     for document, made in zip(raw, drawn, strict=True):
         assert np.array_equal(made.images[0].codes[0], document.images[0].codes[0])
+
+
+def test_the_published_size() -> None:
+    """Section 2 of the specs: 3.630 B parameters, 2.422 B of them for each token (no weight is made)."""
+
+    class Full(Text):
+        size = 92544
+
+    class Emu3:
+        code_sizes, digit_sizes, grid_shapes, image_size = (32768,), ((32768,),), ((64, 64),), (512, 512)
+
+    sizes = OmegaConf.to_container(OmegaConf.load("conf/backbone/internlm2_1_8b.yaml"))["backbone"]
+    with torch.device("meta"):
+        backbone = CausalLM.from_config(**{name: value for name, value in sizes.items() if name != "_target_"})
+        model = build(backbone=backbone, vision_tokenizer=Emu3(), text_tokenizer=Full(), template=SynergenTemplate())
+    experts = sum(p.numel() for name, p in model.named_parameters() if ".mlp.vision." in name)
+    total = sum(p.numel() for p in model.parameters())
+    assert total == pytest.approx(3.630e9, rel=1e-3)
+    assert total - experts == pytest.approx(2.422e9, rel=1e-3)
+    assert model.positions_per_image == 256
