@@ -344,7 +344,7 @@ def test_the_published_size() -> None:
     class Full(Text):
         size = 92544
 
-    class Emu3:
+    class Emu3(Tokenizer):
         code_sizes, digit_sizes, grid_shapes, image_size = (32768,), ((32768,),), ((64, 64),), (512, 512)
 
     sizes = OmegaConf.to_container(OmegaConf.load("conf/backbone/internlm2_1_8b.yaml"))["backbone"]
