@@ -16,14 +16,14 @@ def find_published(system: str | None, group: str, stage: str | None) -> str:
     """The option of a group for a system (`other` where it has no entry) and a stage.
 
     Raises:
-        RecipeError: the table has no such group, or none for the stage.
+        RecipeError: the table has no such group.
     """
     row = _table().get(system, _table()["other"])
     option: Any = row.get(group)
     if isinstance(option, dict):
-        option = option.get(stage)
+        option = option.get(stage, option["others"])
     if option is None:
-        raise RecipeError(f"conf/published.yaml says no {group} for system={system} stage={stage}: add it to the table.")
+        raise RecipeError(f"conf/published.yaml says no {group} for system={system}: add it to the table.")
     return option
 
 

@@ -103,8 +103,9 @@ def test_the_published_numbers(stage, steps, rate, decay, documents) -> None:
 
 def test_a_system_without_published_options_says_so() -> None:
     assert find_published("vision_encoder", "backbone", None) == "gemma_7b"
-    with pytest.raises(RecipeError, match="no schedule for system=synergen_vl stage=pretraining"):
-        find_published("synergen_vl", "schedule", "pretraining")
+    assert find_published("synergen_vl", "schedule", None) == "cosine"
+    with pytest.raises(RecipeError, match="says no vision for system=synergen_vl"):
+        find_published("synergen_vl", "vision", "align_1")
 
 
 def test_a_fold_that_does_not_divide_is_refused(tmp_path) -> None:
