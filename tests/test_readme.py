@@ -93,8 +93,8 @@ def test_the_picture_of_real_output_is_there():
 
 
 def test_experiments_and_classes_of_the_table_exist():
-    rows = [row.split("|")[1:-1] for row in README.splitlines() if row.startswith("| Liquid")]
-    assert len(rows) == 3
+    rows = [row.split("|")[1:-1] for row in README.splitlines() if row.startswith(("| Liquid", "| SynerGen"))]
+    assert len(rows) == 3 + 4
     for _, name, experiment, _ in rows:
         config = compose_job("train", [f"experiment={experiment.strip(' `')}"])
         assert config.stage._target_.rpartition(".")[2] == name.strip(" `")
