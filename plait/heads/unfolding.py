@@ -67,8 +67,7 @@ class UnfoldingHead(nn.Module):
         """See `plait.protocols.ImageHead`; all codes of all patches in one call."""
         count, length = codes.shape
         if not count:
-            # nothing to draw in this batch; the parameters stay in the graph, as every rank must reduce them
-            return hidden.new_zeros(0, hidden.shape[1]) + 0.0 * self.positions.sum()
+            return hidden[:0]  # a batch without pictures to draw
         embedded = self.rows.embed(codes[:, :-1].flatten()).unflatten(0, (count, length - 1))
         first, rest = self._first(hidden), self._later(embedded, hidden[:, None])
         tokens = torch.cat([first[:, None], rest.to(first.dtype)], 1) + self.positions
