@@ -8,8 +8,8 @@ attributes by number only.
 
 Which of them (optional): a rendering and the picture that it is of against all others of the batch, both ways (NT-Xent of SimCLR, arXiv
 2002.05709, equation 1, with the negatives of the other view only, as in CLIP, arXiv 2103.00020, figure 3; on the pooled embedding itself,
-without a projection, as it is what is looked up later). Ours: no gradient passes through the originals, which costs a quarter less and finds
-as many (reports/bases.md). The others are those of one process: more ranks have fewer negatives each.
+without a projection, as it is what is looked up later). Ours: no gradient passes through the originals, which costs a quarter less and
+finds as many (reports/bases.md). The others are those of one process: more ranks have fewer negatives each.
 """
 
 from collections.abc import Mapping
