@@ -32,7 +32,7 @@ class Scorer:
         self.builder = SequenceBuilder(DocumentLayout(Vocabulary(tokenizer.size, (), tokenizer.markers), tokenizer, ()))
         self.price = price
 
-    def score(self, documents):
+    def score(self, documents, *, is_plain):
         return torch.tensor(
             [self.price(*(span.text for span in item.spans)) * len(item.spans[1].text.encode()) for item in documents]
         )
