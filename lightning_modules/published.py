@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
 from plait.errors import RecipeError
 
@@ -29,4 +29,4 @@ def find_published(system: str | None, group: str, stage: str | None) -> str:
 
 @cache
 def _table() -> dict[str, dict[str, Any]]:
-    return OmegaConf.to_container(OmegaConf.create(files("plait.conf").joinpath("published.yaml").read_text(encoding="utf-8")))
+    return yaml.safe_load(files("plait.conf").joinpath("published.yaml").read_text(encoding="utf-8"))
