@@ -128,7 +128,7 @@ def drawing(*overrides: str) -> tuple[str, ...]:
          "nothing reads this key. Expected one of averaged_over, has_max_z, weights in objective", "take it out"),
     Case("unknown-experiment", "train", ("experiment=liquid/pretrain",), "experiment=liquid/pretrain",
          "no such option. Expected one of .*liquid/instruction", "did you mean experiment=liquid/pretraining"),
-    Case("unknown-option", "train", on_tiny("backbone=huge"), "backbone=huge", "Expected one of .*hub, internlm2_1_8b", "choose among|did you"),
+    Case("unknown-option", "train", on_tiny("backbone=huge"), "backbone=huge", "one of .*hub, internlm2_1_8b", "choose among|did you"),
     Case("override-cut", "train", on_tiny("template.caption_dropout=[0.2"), r"caption_dropout=\[0\.2", "Expected key=value", "close"),
     Case("reference-to-nothing", "train", on_tiny("seed=${nowhere}"), "seed", "'nowhere' not found.*Expected", "set it on the comm"),
     Case("ratio-over-one", "train", on_tiny("template.text_to_image_ratio=1.4"), "text_to_image_ratio is 1.4",
