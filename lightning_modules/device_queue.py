@@ -23,11 +23,15 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, Any
 
-from plait.errors import PlaitError, RecipeError
+from plait.errors import FailedJobsError, PlaitError, RecipeError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code of a job that was stopped, as shells count."""
+NEVER_RUN = 125
+"""Exit code of a job that was not started, because one that it stands together with had failed."""
+GRACE_S = 5.0
+"""for jobs that stand together with a failed one to end by themselves, with their own words"""
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +44,14 @@ class Job:
         number: by which the log names it.
         title: what it is about.
         run: the work; its value must be picklable.
-        console: file that standard output and error are appended to.
+        console: file that standard output and error are appended to; None leaves them where those of this process go, and the log
+            does not speak of the job.
     """
 
     number: int
     title: str
     run: Callable[[], Any]
-    console: Path
+    console: Path | None
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Outcome:
 class _Running:
     index: int
     job: Job
-    device: str
+    device: str | None
     process: BaseProcess
     box: IO[bytes]
     started: float
@@ -89,11 +94,12 @@ def find_devices() -> list[str]:
     return devices
 
 
-def run_queue(jobs: Sequence[Job], devices: Sequence[str]) -> list[Outcome]:
+def run_queue(jobs: Sequence[Job], devices: Sequence[str | None], stands_together: bool = False) -> list[Outcome]:
     """Run every job; a failed one stops no other.
 
     Args:
-        devices: ids as CUDA_VISIBLE_DEVICES takes them. An id that stands twice takes two jobs at a time.
+        devices: ids as CUDA_VISIBLE_DEVICES takes them; None leaves the variable alone. What stands twice takes two jobs at a time.
+        stands_together: the jobs are one: the first that fails ends those that run, and no other starts.
 
     Returns:
         One outcome per job, in the order of the jobs.
@@ -112,38 +118,58 @@ def run_queue(jobs: Sequence[Job], devices: Sequence[str]) -> list[Outcome]:
                     index, job = waiting.popleft()
                     started = _start(index, job, free.popleft(), threads=max(1, (os.cpu_count() or 1) // len(devices)))
                     running[started.process.sentinel] = started
-                    log.info("#%d starts on device %s: %s (%s)", job.number, started.device, job.title, job.console)
+                    if job.console is not None:
+                        log.info("#%d starts%s: %s (%s)", job.number, _spell_place(started.device), job.title, job.console)
                 for sentinel in wait(list(running)):
                     ended = running.pop(sentinel)
                     outcomes[ended.index] = outcome = _close(ended)
                     free.append(ended.device)
+                    if outcome.exit_code and stands_together:
+                        waiting.clear()
+                        _kill([item.process for item in running.values()], after_s=GRACE_S)
                     _report(ended, outcome, len(jobs), outcomes, len(running))
         except BaseException:
             _end([item.process for item in running.values()])
             raise
-    return [outcomes[index] for index in range(len(jobs))]
+    return [outcomes.get(index, Outcome(NEVER_RUN)) for index in range(len(jobs))]
 
 
-def _start(index: int, job: Job, device: str, threads: int) -> _Running:
+def find_failure(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> FailedJobsError | None:
+    """Which jobs failed, how, and where what they printed lies; None where all went well."""
+    failed = [(job, outcome.exit_code) for job, outcome in zip(jobs, outcomes, strict=True) if outcome.exit_code]
+    if not failed:
+        return None
+    named = "; ".join(f"#{job.number} {job.title} (exit code {code}, {job.console or 'printed above'})" for job, code in failed)
+    return FailedJobsError(
+        f"{len(failed)} of {len(jobs)} jobs failed: {named}. Expected exit code 0; what finished stays. "
+        "Next: read the end of what they printed, then start the same jobs again.",
+        failed[0][1],
+    )
+
+
+def _start(index: int, job: Job, device: str | None, threads: int) -> _Running:
     box = tempfile.TemporaryFile()  # noqa: SIM115 (closed by _close); a pipe would block a job whose value is large
-    job.console.parent.mkdir(parents=True, exist_ok=True)
+    if job.console is not None:
+        job.console.parent.mkdir(parents=True, exist_ok=True)
     process = multiprocessing.get_context("fork").Process(target=_work, args=(job, device, box, threads), name=job.title)
     process.start()
     return _Running(index, job, device, process, box, time.monotonic())
 
 
-def _work(job: Job, device: str, box: IO[bytes], threads: int) -> None:
+def _work(job: Job, device: str | None, box: IO[bytes], threads: int) -> None:
     """The life of a job, in its own process."""
     os.setsid()  # Ctrl-C goes to the queue alone, which passes it on once: a second one would stop a training in the middle of a step
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    os.environ[VISIBLE] = device
+    if device is not None:
+        os.environ[VISIBLE] = device
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # otherwise each job takes every core
     # its buffers are empty: multiprocessing flushes them before it forks
-    with open(job.console, "ab") as console:
-        os.dup2(console.fileno(), sys.__stdout__.fileno())
-        os.dup2(console.fileno(), sys.__stderr__.fileno())
+    if job.console is not None:
+        with open(job.console, "ab") as console:
+            os.dup2(console.fileno(), sys.__stdout__.fileno())
+            os.dup2(console.fileno(), sys.__stderr__.fileno())
     try:
         pickle.dump(job.run(), box)
         box.flush()
@@ -165,13 +191,19 @@ def _close(ended: _Running) -> Outcome:
 
 
 def _report(ended: _Running, outcome: Outcome, total: int, outcomes: dict[int, Outcome], num_running: int) -> None:
+    if ended.job.console is None:
+        return
     failed = sum(other.exit_code != 0 for other in outcomes.values())
     how = "finished" if outcome.exit_code == 0 else f"FAILED with exit code {outcome.exit_code}"
     log.info(
-        "#%d %s after %.0f s on device %s [%d of %d ended, %d failed, %d running, %d waiting]",
-        *(ended.job.number, how, time.monotonic() - ended.started, ended.device),
+        "#%d %s after %.0f s%s [%d of %d ended, %d failed, %d running, %d waiting]",
+        *(ended.job.number, how, time.monotonic() - ended.started, _spell_place(ended.device)),
         *(len(outcomes), total, failed, num_running, total - len(outcomes) - num_running),
     )
+
+
+def _spell_place(device: str | None) -> str:
+    return "" if device is None else f" on device {device}"
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:
@@ -190,6 +222,16 @@ def _end(processes: Sequence[BaseProcess]) -> None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # with its loaders
             process.join()
+
+
+def _kill(processes: Sequence[BaseProcess], after_s: float) -> None:
+    """End what does not end by itself: a rank whose neighbour has failed waits for it in vain."""
+    until = time.monotonic() + after_s
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+        if process.exitcode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with its loaders
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from lightning_modules.devices import check_accelerator
 from lightning_modules.instantiate import Assembly
 from lightning_modules.licences import find_licences
 from lightning_modules.lineage import trace_parents, write_lineage
+from lightning_modules.process_group import is_member
 from lightning_modules.ranks import check_start, check_trainer, own_rank, shake_hands
 from lightning_modules.recipes import collect_nodes, is_saved_model, read_recipe
 from lightning_modules.records import CONFIG_FILE, JOB_FILE, find_neighbours, read_config, read_job, write_job, write_text
@@ -285,8 +286,8 @@ def check_machine(config: DictConfig) -> None:
     trainer = config.get("trainer") or {}
     check_accelerator(trainer.get("accelerator", "auto"))
     is_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    # submitit starts every job of a sweep in processes of its own
-    starts_processes = is_sweep and HydraConfig.get().launcher._target_.endswith(".SlurmLauncher")
+    # submitit and a curriculum start every job in processes of its own
+    starts_processes = is_member() or (is_sweep and HydraConfig.get().launcher._target_.endswith(".SlurmLauncher"))
     check_start(
         trains=config.job._target_ == f"{fit.__module__}.{fit.__name__}",
         is_sweep=is_sweep and not starts_processes,

@@ -121,7 +121,7 @@ def check_start(*, trains: bool, is_sweep: bool, strategy: str) -> None:
     if count_ranks() > 1 and not trains:
         raise RecipeError(
             f"This job runs in one process and was started as {count_ranks()}: only the training of one stage is shared out. "
-            "Next: start it without torchrun or srun; a curriculum's stages one by one, each with experiment=..."
+            "Next: start it without torchrun or srun; a curriculum starts the processes of its trainings itself (job.trainer=ddp)."
         )
 
 

@@ -17,8 +17,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from lightning_modules.device_queue import Job, Outcome, find_devices, run_queue
-from plait.errors import FailedJobsError
+from lightning_modules.device_queue import Job, find_devices, find_failure, run_queue
 
 
 class GpuLauncher(Launcher):
@@ -49,8 +48,7 @@ class GpuLauncher(Launcher):
         devices = find_devices() if self.devices is None else [str(device) for device in self.devices]
         jobs = [self._job(list(overrides), initial_job_idx + index) for index, overrides in enumerate(job_overrides)]
         outcomes = run_queue(jobs, devices)
-        failed = {job: outcome for job, outcome in zip(jobs, outcomes, strict=True) if outcome.exit_code}
-        error = FailedJobsError(describe(failed, len(jobs)), next(iter(failed.values())).exit_code) if failed else None
+        error = find_failure(jobs, outcomes)
         return [
             JobReturn(
                 overrides=list(overrides),
@@ -83,14 +81,3 @@ class GpuLauncher(Launcher):
 def register() -> None:
     """Make the launcher known: Hydra looks through folders, and an editable install is found without one."""
     Plugins.instance().register(GpuLauncher)
-
-
-def describe(failed: dict[Job, Outcome], total: int) -> str:
-    """Which jobs failed, how, and where what they printed lies."""
-    named = "; ".join(
-        f"#{job.number} {job.title} (exit code {outcome.exit_code}, {job.console})" for job, outcome in failed.items()
-    )
-    return (
-        f"{len(failed)} of {total} jobs failed: {named}. Expected exit code 0; what finished stays. "
-        "Next: read the end of these files, then start the same jobs again."
-    )

@@ -13,7 +13,8 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,28 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from lightning_modules.device_queue import Job, find_failure, run_queue
 from lightning_modules.launch import adopt_run, config_hash, last_checkpoint, launch
+from lightning_modules.process_group import count_processes, run_alone, run_in_group
 from lightning_modules.records import read_job
 from lightning_modules.refusals import explain
 from plait.errors import CheckpointError, RecipeError
 
 REFERENCE = re.compile(r"<([\w-]+)>")
-PRIVATE = ("curriculum", "name=", "paths.folder=")
+PRIVATE = ("curriculum", "name=", "paths.folder=", "job.")
 """Overrides of the command line that are about the curriculum itself."""
 
 log = logging.getLogger(__name__)
 
 
-def run_curriculum(*, stages: Sequence[Mapping[str, Any]], folder: str, overrides: Sequence[str] = ()) -> dict[str, str]:
+def run_curriculum(
+    *,
+    stages: Sequence[Mapping[str, Any]],
+    folder: str,
+    overrides: Sequence[str] = (),
+    trainer: str | None = None,
+    at_once: int = 1,
+) -> dict[str, str]:
     """Run the stages that are not finished; the job of `plait-train curriculum=...`.
 
     Args:
@@ -43,36 +53,62 @@ def run_curriculum(*, stages: Sequence[Mapping[str, Any]], folder: str, override
             those of the command line do not concern it (`takes_overrides: false`).
         folder: of the curriculum; a stage works in `folder/<name>`.
         overrides: for every stage, after its own (those of the command line).
+        trainer: of the stages that train, where the overrides name none. Every stage then runs in processes of its own, a training in
+            as many as its trainer shares it among (trainer=ddp: one per GPU). None runs all of them in this process.
+        at_once: how many neighbours that do not start from each other run side by side, each in a process of its own; what they print
+            goes to `folder/<name>.log`.
 
     Returns:
         stage name -> its folder.
 
     Raises:
         RecipeError: two stages share a name, or a stage refers to one that does not come before it.
+        FailedJobsError: a stage failed in a process of its own.
     """
     check_stages(stages)
     shared = [item for item in overrides if not item.lstrip("+~").startswith(PRIVATE)]
+    if trainer is not None and not any(item.startswith("trainer=") for item in shared):
+        shared.append(f"trainer={trainer}")
     folders: dict[str, str] = {}
     keys: dict[str, str] = {}
-    for number, stage in enumerate(stages, start=1):
-        name, place = stage["name"], Path(folder) / stage["name"]
-        takes = stage.get("takes_overrides", True)
-        own = [REFERENCE.sub(lambda match: folders[match[1]], item) for item in stage.get("overrides", ())]
-        config = compose_job(stage.get("config", "train"), [*own, *(shared if takes else ()), f"paths.folder={place}"])
-        adopt_run(config)
-        log.info("curriculum, %d of %d: %s", number, len(stages), name)
-        key = _stage_key(config, {parent: keys[parent] for parent in _parents(stage)})
-        job = run_stage(config, place, key)
-        folders[name], keys[name] = str(place), f"{key} {job['id']}"
+    for neighbours in _group(stages) if at_once > 1 else [[stage] for stage in stages]:
+        jobs = []
+        for stage in neighbours:
+            name, takes = stage["name"], stage.get("takes_overrides", True)
+            place, kind = Path(folder) / name, stage.get("config", "train")
+            own = [REFERENCE.sub(lambda match: folders[match[1]], item) for item in stage.get("overrides", ())]
+            config = compose_job(kind, [*own, *(shared if takes else ()), f"paths.folder={place}"])
+            adopt_run(config)
+            log.info("curriculum, %d of %d: %s", len(folders) + 1, len(stages), name)
+            key = _stage_key(config, {parent: keys[parent] for parent in _parents(stage)})
+            start = launch
+            if trainer is not None:
+                start = partial(_launch_in_group, count_processes(config.trainer) if kind == "train" else None)
+            jobs.append(partial(run_stage, config, place, key, start=start))
+            folders[name] = str(place)
+        names = [stage["name"] for stage in neighbours]
+        records = (
+            [job() for job in jobs]
+            if at_once == 1
+            else _run_beside_each_other(dict(zip(names, jobs, strict=True)), folder, at_once)
+        )
+        keys |= {name: f"{record['key']} {record['id']}" for name, record in zip(names, records, strict=True)}
     return folders
 
 
-def run_stage(config: DictConfig, place: Path, key: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def run_stage(
+    config: DictConfig,
+    place: Path,
+    key: str,
+    given: Mapping[str, Any] | None = None,
+    start: Callable[..., Any] = launch,
+) -> dict[str, Any]:
     """Skip, resume or start one stage, whichever its folder calls for; returns the record of the finished job.
 
     Args:
         key: what the stage computes; a folder with another one is set aside.
         given: see `launch`.
+        start: what runs the job, called as `launch` is.
     """
     found = read_job(place) or {}
     if found.get("key") == key and found["state"] == "finished":
@@ -88,7 +124,7 @@ def run_stage(config: DictConfig, place: Path, key: str, given: Mapping[str, Any
             log.info("going on from %s", config.checkpoint)
         except CheckpointError:
             log.info("stopped before its first checkpoint, starting anew: %s", place)
-    launch(config, given, key=key)
+    start(config, given, key=key)
     return read_job(place)
 
 
@@ -129,6 +165,35 @@ def check_stages(stages: Sequence[Mapping[str, Any]]) -> None:
                 f"Stage {stage['name']!r} refers to <{missing[0]}>, but before it come only {seen or 'no stages'}."
             )
         seen.append(stage["name"])
+
+
+def _group(stages: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Neighbours of which none starts from another, in order."""
+    groups: list[list[Mapping[str, Any]]] = []
+    for stage in stages:
+        if not groups or {other["name"] for other in groups[-1]}.intersection(_parents(stage)):
+            groups.append([])
+        groups[-1].append(stage)
+    return groups
+
+
+def _run_beside_each_other(jobs: Mapping[str, Callable[[], Any]], folder: str, at_once: int) -> list[Any]:
+    """What the jobs return, each from a process of its own."""
+    queue = [
+        Job(number, name, partial(run_alone, run), Path(folder, f"{name}.log"))
+        for number, (name, run) in enumerate(jobs.items(), start=1)
+    ]
+    outcomes = run_queue(queue, [None] * min(at_once, len(queue)))
+    if failure := find_failure(queue, outcomes):
+        raise failure
+    return [outcome.value for outcome in outcomes]
+
+
+def _launch_in_group(ranks: int | None, config: DictConfig, given: Mapping[str, Any] | None, **facts: Any) -> None:
+    def run() -> None:  # without the value: metrics of a training are in its folder
+        launch(config, given, **facts)
+
+    run_in_group(run, ranks)
 
 
 def _parents(stage: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from tests.lightning_modules.queued_command import wait_for
+
 
 class Part:
     """Something that is built once."""
@@ -35,3 +37,10 @@ def stop_the_first_time(*, folder: str) -> None:
 def fail(*, message: str) -> None:
     """Fail in a way that plait did not foresee."""
     raise ValueError(message)
+
+
+def meet(*, folder: str, other: str) -> None:
+    """End only if another stage has begun."""
+    Path(folder, "here").touch()
+    wait_for(Path(folder).with_name(other).joinpath("here").exists)
+    print("met")

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from lightning_modules.loops.curriculum import check_stages, run_curriculum
 from lightning_modules.records import read_job
-from plait.errors import RecipeError
+from plait.errors import FailedJobsError, RecipeError
 
 WRITE = "tests.lightning_modules.stub_jobs.write"
 
@@ -101,6 +102,45 @@ def test_a_stage_may_stay_out_of_the_overrides():
     stages = [{**stage("one", 1), "takes_overrides": False}]
     run_curriculum(stages=stages, folder="runs", overrides=["seed=5"])
     assert "seed: 1" in Path("runs/one/config.yaml").read_text()
+
+
+forks = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+
+
+@forks
+def test_neighbours_that_do_not_start_from_each_other_run_side_by_side():
+    meet = "tests.lightning_modules.stub_jobs.meet"
+    pair = [
+        {"name": name, "overrides": [f"job={{_target_:{meet},folder:${{paths.folder}},other:{other}}}"]}
+        for name, other in (("left", "right"), ("right", "left"))
+    ]
+    stages = [stage("one", 1), *pair, stage("two", 10, "one"), stage("three", 100, "two")]
+    folders = run_curriculum(stages=stages, folder="runs", at_once=3)
+    assert list(folders) == ["one", "left", "right", "two", "three"]
+    assert Path("runs/three/value.txt").read_text() == "111"
+    assert "met" in Path("runs/left.log").read_text()
+    # how it was run is no part of what it is
+    before = {name: read_job(folder) for name, folder in folders.items()}
+    run_curriculum(stages=stages, folder="runs")
+    assert {name: read_job(folder) for name, folder in folders.items()} == before
+
+
+@forks
+def test_a_failure_beside_others_is_named_and_lets_them_finish():
+    fail = {"name": "bad", "overrides": ["job={_target_:tests.lightning_modules.stub_jobs.fail,message:broken}"]}
+    with pytest.raises(FailedJobsError, match=r"1 of 2 jobs failed: #1 bad \(exit code 1, runs/bad\.log\)"):
+        run_curriculum(stages=[fail, stage("good", 1), stage("after", 1, "good")], folder="runs", at_once=2)
+    assert "ValueError: broken" in Path("runs/bad.log").read_text()
+    assert read_job("runs/good")["state"] == "finished"
+    assert not Path("runs/after").exists()
+
+
+@forks
+def test_a_trainer_of_the_curriculum_gives_way_to_that_of_the_command_line():
+    run_curriculum(stages=[stage("one", 1)], folder="runs", trainer="ddp_cpu", overrides=["job.trainer=ddp_cpu", "trainer=cpu"])
+    assert "strategy" not in OmegaConf.load("runs/one/config.yaml").trainer
+    run_curriculum(stages=[stage("two", 1)], folder="runs", trainer="cpu")
+    assert Path("runs/two/value.txt").read_text() == "1"
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,44 @@ def test_two_ranks_are_one_run_and_train_as_one_process_does(tmp_path: Path) -> 
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
+def test_a_curriculum_shares_a_training_and_hands_it_over(tmp_path: Path) -> None:
+    """The processes are started by the curriculum itself; what they train is what one process trains."""
+    stages = [
+        "{name: tokenizer, overrides: [experiment=liquid/tokenizer]}",
+        "{name: codes, config: encode, overrides: [base.vision_tokenizer=<tokenizer>, 'splits=[val]']}",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "lightning_modules.train",
+        "curriculum=demo",
+        "scale=tiny",
+        f"job.stages=[{','.join(stages)}]",
+    ]
+    folders = {}
+    for trainer in ("ddp_cpu", "cpu"):
+        folders[trainer] = tmp_path / trainer
+        done = subprocess.run(
+            [*command, f"trainer={trainer}", f"paths.folder={folders[trainer]}"],
+            cwd=tmp_path,
+            env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        assert (folders[trainer] / "codes" / "codes").is_dir()
+    shared, alone = (Run(folder / "tokenizer") for folder in folders.values())
+    assert (shared.passport["ranks"], alone.passport["ranks"]) == (2, 1)
+    assert shared.ledger.proof.is_kept
+    assert len(list(shared.folder.glob("wandb/offline-run-*"))) == 1
+    steps, losses = shared.metrics.series("train/loss")
+    assert (steps, losses) == (
+        alone.metrics.series("train/loss")[0],
+        pytest.approx(alone.metrics.series("train/loss")[1], rel=1e-5),
+    )
+
+
 @pytest.mark.parametrize(
     ("launcher", "is_refused"),
     [
@@ -109,7 +147,7 @@ def test_what_several_processes_may_do(monkeypatch, number: int, start: dict, me
 
 def test_a_curriculum_is_no_job_of_several_processes(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RecipeError, match="a curriculum's stages one by one"):
+    with pytest.raises(RecipeError, match="a curriculum starts the processes"):
         launch(compose_job("train", ["curriculum=demo", f"paths.folder={tmp_path}"]))
 
 
