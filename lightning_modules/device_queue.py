@@ -130,6 +130,8 @@ def run_queue(jobs: Sequence[Job], devices: Sequence[str | None], stands_togethe
                     _report(ended, outcome, len(jobs), outcomes, len(running))
         except BaseException:
             _end([item.process for item in running.values()])
+            for item in running.values():
+                item.box.close()
             raise
     return [outcomes.get(index, Outcome(NEVER_RUN)) for index in range(len(jobs))]
 

@@ -38,7 +38,6 @@ class Stage(lightning.LightningModule):
         averaged_over: term -> the terms whose targets it is averaged over; a term that is not named is averaged over its own.
     """
 
-    job_type: ClassVar[str] = "training"
     term_unit: ClassVar[str | None] = "nats"
     """unit of the loss terms, part of their log keys: cross entropies are in nats per target"""
 

@@ -1,11 +1,7 @@
 """Pretraining: documents and pairs of the data's own wording, every supervised token carries loss (in nats)."""
 
-from typing import ClassVar
-
 from lightning_modules.stage import Stage
 
 
 class PretrainingStage(Stage):
     """Next tokens of packed documents. Batches are `SequenceBatch`."""
-
-    job_type: ClassVar[str] = "pretraining"

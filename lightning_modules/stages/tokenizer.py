@@ -8,5 +8,4 @@ from lightning_modules.stage import Stage
 class TokenizerStage(Stage):
     """Images -> codes -> images. Batches are {"images": (b 3 h w) in [-1, 1], "counts": ...}."""
 
-    job_type: ClassVar[str] = "tokenizer"
     term_unit: ClassVar[str | None] = None

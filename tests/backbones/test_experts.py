@@ -3,62 +3,19 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from pathlib import Path
 
 import jaxtyping
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config
 
 from plait.backbones.causal_lm import CausalLM
 from plait.backbones.experts import add_vision_experts
-from plait.backbones.lora import add_lora, merge_lora
-from plait.checkpoints import load_weights, save_checkpoint
-from plait.errors import CheckpointError, LayoutError, RecipeError
+from plait.errors import LayoutError
 from plait.freezing import FreezePlan
-from plait.protocols import Layout, Side
-from tests.backbones.conftest import ARCHITECTURES, SIZES, build, pack
-
-PACKED = [[5, 7], [7, 1, 2]]
-TOKENS = 10
-ROWS = 3
-LAYERS = SIZES["num_hidden_layers"]
-
-
-def build_experts(architecture: str = "llama") -> CausalLM:
-    """A random backbone whose two feed-forwards have nothing to do with each other."""
-    backbone = add_vision_experts(build(architecture))
-    with torch.no_grad():
-        for layer in backbone.decoder.layers:
-            for parameter in layer.mlp.vision.parameters():
-                parameter.copy_(torch.randn_like(parameter) * 0.3)
-    return backbone
-
-
-def draw_tokens() -> tuple[torch.Tensor, torch.Tensor]:
-    """(ids, is_visual), (rows tokens) each: visual tokens in the middle and at the end, of every mixture along the rows."""
-    generator = torch.Generator().manual_seed(3)
-    ids = torch.randint(50, (ROWS, TOKENS), generator=generator)
-    is_visual = torch.zeros(ROWS, TOKENS, dtype=torch.bool)
-    is_visual[:, 3:5] = is_visual[0, 6] = is_visual[1:, 7] = is_visual[:, -1] = True
-    return ids, is_visual
-
-
-def run(backbone: CausalLM, ids: torch.Tensor, is_visual: torch.Tensor, layout: Layout | None = None) -> torch.Tensor:
-    """Hidden states of an uncached call."""
-    layout = pack([[ids.shape[1]]] * len(ids)) if layout is None else layout
-    return backbone(backbone.embed_text(ids), layout, Side(is_visual))
-
-
-@torch.no_grad()
-def run_cached(backbone: CausalLM, ids: torch.Tensor, is_visual: torch.Tensor, sizes: list[int]) -> torch.Tensor:
-    """The same through a cache, in calls of so many tokens per row."""
-    cache, parts = backbone.new_cache(len(ids), ids.shape[1]), []
-    for tokens, kinds in zip(ids.split(sizes, 1), is_visual.split(sizes, 1), strict=True):
-        layout = cache.append(torch.arange(len(ids)), torch.full((len(ids),), tokens.shape[1]))
-        parts.append(backbone(backbone.embed_text(tokens), layout, Side(kinds), cache))
-    return torch.cat(parts, 1)
+from plait.protocols import Side
+from tests.backbones.conftest import ARCHITECTURES, build, pack
+from tests.backbones.routed import LAYERS, PACKED, ROWS, TOKENS, build_experts, draw_tokens, run, run_cached
 
 
 class BothBlended(nn.Module):
@@ -343,59 +300,6 @@ def test_a_call_that_does_not_say_what_is_visual_is_refused() -> None:
         routed(embeddings, announced, cache=cache)
     plain = build()
     assert torch.equal(plain(embeddings, layout, Side(is_visual)), plain(embeddings, layout))
-
-
-def test_what_can_have_no_experts_is_refused() -> None:
-    with pytest.raises(RecipeError, match="has vision experts already, expected none"):
-        add_vision_experts(build_experts())
-    gpt2 = CausalLM.from_config(GPT2Config, vocab_size=20, n_embd=16, n_layer=1, n_head=2)
-    with pytest.raises(RecipeError, match=r"'gpt2' has no feed-forward called layers\.<i>\.mlp .* llama, qwen3, gemma"):
-        add_vision_experts(gpt2)
-
-
-def test_names_shapes_and_first_values() -> None:
-    plain = build().state_dict()
-    routed = add_vision_experts(build()).state_dict()
-    feed_forward = {name for name in plain if ".mlp." in name}
-    assert len(feed_forward) == 3 * LAYERS
-    for name in feed_forward:
-        text, vision = (routed[name.replace(".mlp.", f".mlp.{kind}.")] for kind in ("text", "vision"))
-        assert torch.equal(text, plain[name])
-        assert torch.equal(vision, plain[name])
-        assert text.data_ptr() != vision.data_ptr()
-    assert len(routed) == len(plain) + len(feed_forward)
-    assert routed.keys() >= plain.keys() - feed_forward
-
-
-def test_a_checkpoint_holds_experts_and_a_folder_of_transformers_does_not(tmp_path: Path) -> None:
-    ids, is_visual = draw_tokens()
-    routed = build_experts("qwen3")
-    save_checkpoint(tmp_path / "weights", routed)
-    routed.save_config(tmp_path)
-    again = add_vision_experts(CausalLM.from_folder(tmp_path)).eval()
-    load_weights(again, tmp_path / "weights")
-    assert torch.equal(run(again, ids, is_visual), run(routed, ids, is_visual))
-    with pytest.raises(
-        CheckpointError, match=r"18 tensors are not those of a plain 'qwen3' \(model\.layers\.0\.mlp\.down_proj"
-    ):
-        routed.save_pretrained(tmp_path / "plain")
-    assert not (tmp_path / "plain").exists()
-
-
-def test_low_rank_adapters_sit_in_both_feed_forwards_and_merge() -> None:
-    ids, is_visual = draw_tokens()
-    routed = build_experts("qwen3")
-    expected = run(routed, ids, is_visual)
-    adapted = add_lora(backbone=routed, rank=2)
-    assert torch.equal(run(adapted, ids, is_visual), expected)
-    pairs = [name for name, _ in adapted.named_parameters() if "lora_B" in name]
-    assert len(pairs) == (4 + 3 + 3) * LAYERS
-    with torch.no_grad():
-        for name in pairs:
-            nn.init.normal_(adapted.get_parameter(name), std=0.5)
-    moved = run(adapted, ids, is_visual)
-    assert not torch.allclose(moved, expected, atol=1e-2)
-    torch.testing.assert_close(run(merge_lora(adapted), ids, is_visual), moved, atol=1e-4, rtol=1e-4)
 
 
 def test_autocast_routes_too() -> None:

@@ -43,4 +43,3 @@ def meet(*, folder: str, other: str) -> None:
     """End only if another stage has begun."""
     Path(folder, "here").touch()
     wait_for(Path(folder).with_name(other).joinpath("here").exists)
-    print("met")

@@ -118,7 +118,7 @@ def test_neighbours_that_do_not_start_from_each_other_run_side_by_side():
     folders = run_curriculum(stages=stages, folder="runs", at_once=3)
     assert list(folders) == ["one", "left", "right", "two", "three"]
     assert Path("runs/three/value.txt").read_text() == "111"
-    assert "met" in Path("runs/left.log").read_text()
+    assert Path("runs/left.log").is_file()
     # how it was run is no part of what it is
     before = {name: read_job(folder) for name, folder in folders.items()}
     run_curriculum(stages=stages, folder="runs")
@@ -130,7 +130,7 @@ def test_a_failure_beside_others_is_named_and_lets_them_finish():
     fail = {"name": "bad", "overrides": ["job={_target_:tests.lightning_modules.stub_jobs.fail,message:broken}"]}
     with pytest.raises(FailedJobsError, match=r"1 of 2 jobs failed: #1 bad \(exit code 1, runs/bad\.log\)"):
         run_curriculum(stages=[fail, stage("good", 1), stage("after", 1, "good")], folder="runs", at_once=2)
-    assert "ValueError: broken" in Path("runs/bad.log").read_text()
+    assert "broken" in read_job("runs/bad")["error"]
     assert read_job("runs/good")["state"] == "finished"
     assert not Path("runs/after").exists()
 

@@ -124,7 +124,6 @@ def test_logged_rows(tmp_path: Path) -> None:
 
 def test_units_of_the_stages() -> None:
     assert (TokenizerStage.term_unit, PretrainingStage.term_unit, InstructionStage.term_unit) == (None, "nats", "nats")
-    assert len({TokenizerStage.job_type, PretrainingStage.job_type, InstructionStage.job_type}) == 3
 
 
 def test_frozen_parts_rest(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from plait.errors import RecipeError
 from plait.sampling.policies import SamplingPolicy
 from plait.sequence.audit import audit
 from plait.systems.liquid import CAPTION, DRAW, HIDDEN, LiquidTemplate, build
-from tests.sequence.random_documents import WORDS, TinyText
+from tests.systems.words import words_of
 
 CODES = (np.arange(4).reshape(2, 2) % 3,)
 GREEDY = {"text": SamplingPolicy(temperature=0.0), "image": SamplingPolicy(temperature=0.0)}
@@ -23,25 +23,7 @@ GREEDY = {"text": SamplingPolicy(temperature=0.0), "image": SamplingPolicy(tempe
 PIECES = re.compile(r"<\w+>|[^\s<]+")
 
 
-class Text(TinyText):
-    """The tiny words and those of the template; punctuation stays on its word."""
-
-    words = tuple(
-        dict.fromkeys(
-            [
-                *WORDS,
-                *(word for text in LiquidTemplate(word_dropout=0.5).texts() for word in PIECES.findall(text)),
-                *("what", "colour", "?", "it", "make"),
-            ]
-        )
-    )
-    size = 3 + len(words)
-
-    def encode(self, text):
-        return [3 + self.words.index(word) for word in PIECES.findall(text)]
-
-    def decode(self, ids):
-        return " ".join(self.words[id - 3] if id >= 3 else f"<{id}>" for id in ids)
+Text = words_of(LiquidTemplate(word_dropout=0.5).texts(), PIECES)
 
 
 class Tokenizer:

@@ -15,7 +15,7 @@ from plait.sampling.policies import SamplingPolicy
 from plait.sequence.audit import audit
 from plait.sequence.chat import PIECES
 from plait.systems.synergen_vl import CAPTION, DRAW, SynergenTemplate, build
-from tests.sequence.random_documents import WORDS, TinyText
+from tests.systems.words import words_of
 
 GRID, CODES = (4, 8), 64
 GREEDY = {"text": SamplingPolicy(temperature=0.0), "image": SamplingPolicy(temperature=0.0)}
@@ -23,29 +23,7 @@ ALIGN_1 = FreezePlan(freeze=["backbone"], train=["*.mlp.vision.*"])
 ALIGN_2 = FreezePlan(freeze=["backbone"], train=["*.mlp.vision.*", "*.self_attn.?_proj.*"])
 
 
-class Text(TinyText):
-    """The tiny words and those of the template."""
-
-    words = tuple(
-        dict.fromkeys(
-            [
-                *WORDS,
-                *(word for text in SynergenTemplate().texts() for word in PIECES.findall(text)),
-                "what",
-                "colour",
-                "?",
-                "it",
-                "make",
-            ]
-        )
-    )
-    size = 3 + len(words)
-
-    def encode(self, text):
-        return [3 + self.words.index(word) for word in PIECES.findall(text)]
-
-    def decode(self, ids):
-        return " ".join(self.words[id - 3] if id >= 3 else f"<{id}>" for id in ids)
+Text = words_of(SynergenTemplate().texts(), PIECES)
 
 
 class Tokenizer:

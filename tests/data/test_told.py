@@ -1,7 +1,11 @@
-"""Texts that language models start from."""
+"""The world in words, without its pictures."""
 
-from lightning_modules.texts import WORDINGS, ToldDialogues
+from plait.data.emoji_world.told import ToldDialogues
 from plait.document import Document, ImageSpan, TextSpan
+from plait.systems.liquid import CHAT as GEMMA
+from plait.systems.synergen_vl import CHAT as INTERNLM
+
+WORDINGS = (GEMMA, INTERNLM)
 
 SCENE = {
     "objects": [{"colour": "green", "object": "tree", "slot": "top"}, {"colour": "green", "object": "star", "slot": "bottom"}]
