@@ -14,6 +14,7 @@ from copy import deepcopy
 from functools import cache
 from typing import Any
 
+import torch
 from torch import nn
 
 from plait.axes import Hidden
@@ -50,9 +51,9 @@ class RoutedFeedForward(nn.Module):
         text, visual = side.routes
         # a call of one kind runs on the very tensor: bit-equal to the backbone without experts, and nothing is copied
         if visual.numel() == 0:
-            return self.text(hidden)
+            return self._beside(self.vision, self.text(hidden))
         if text.numel() == 0:
-            return self.vision(hidden)
+            return self._beside(self.text, self.vision(hidden))
         tokens = hidden.flatten(0, 1)
         # as (1 n d): some feed-forwards of transformers count the axes
         written, seen = self.text(tokens.index_select(0, text)[None])[0], self.vision(tokens.index_select(0, visual)[None])[0]
@@ -60,6 +61,13 @@ class RoutedFeedForward(nn.Module):
         output.index_copy_(0, text, written)
         output.index_copy_(0, visual, seen)
         return output.unflatten(0, hidden.shape[:2])
+
+    def _beside(self, idle: nn.Module, output: Hidden) -> Hidden:
+        """The output, of which the idle feed-forward is a part where several ranks train: each of them gives every parameter a gradient
+        (zeros here), or the others wait for it."""
+        if not (self.training and torch.distributed.is_initialized()):
+            return output
+        return output + idle(torch.zeros_like(output[:1, :1]))[:0].sum()
 
 
 def add_vision_experts(backbone: CausalLM) -> CausalLM:

@@ -66,8 +66,11 @@ class UnfoldingHead(nn.Module):
     def states(self, hidden: Float[Tensor, "n d"], codes: Int[Tensor, "n f"]) -> Float[Tensor, "nf d"]:
         """See `plait.protocols.ImageHead`; all codes of all patches in one call."""
         count, length = codes.shape
-        if not count:
-            return hidden[:0]  # a batch without pictures to draw
+        if not count:  # a batch without pictures to draw
+            if self.training and torch.distributed.is_initialized():
+                # every rank runs every part, or those that do wait for it: one patch that is thrown away
+                return self.states(hidden.new_zeros(1, hidden.shape[1]), codes.new_zeros(1, length))[:0]
+            return hidden[:0]
         embedded = self.rows.embed(codes[:, :-1].flatten()).unflatten(0, (count, length - 1))
         first, rest = self._first(hidden), self._later(embedded, hidden[:, None])
         tokens = torch.cat([first[:, None], rest.to(first.dtype)], 1) + self.positions

@@ -25,6 +25,7 @@ UNCONDITIONAL, BEGIN_IMAGE, END_IMAGE, END = "<unconditional>", "<boi>", "<eoi>"
 document stands after every answer of a released dialogue. Those of images belong to prompts only: a begin marker in a text is no
 image, and such a document cannot be read back."""
 WRITTEN = {UNCONDITIONAL: "unconditional", BEGIN_IMAGE: "begin_image", END_IMAGE: "end_image", END: "end_document"}
+_MARKERS = re.compile(f"({'|'.join(WRITTEN)})")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class DocumentLayout:
         ids = self._text_ids.get(text)
         if ids is None:
             joined: list[int] = []
-            for part in re.split(f"({'|'.join(WRITTEN)})", text):
+            for part in _MARKERS.split(text):
                 if part in WRITTEN:
                     joined.append(self.vocabulary.specials[WRITTEN[part]])
                 elif part:
@@ -167,45 +168,42 @@ class DocumentLayout:
             VocabularyError: a word or code is unknown. Both name document and span.
         """
         specials = self.vocabulary.specials
-        runs: list[np.ndarray] = [self._single([specials["begin_document"]])]
+        runs: list[np.ndarray] = [_one(specials["begin_document"])]
         loss: list[np.ndarray] = [np.array([False])]
         images: list[tuple[int, int, ImageSpan]] = []
+        contents: list[np.ndarray] = []
         position = 1
         for index, span in enumerate(document.spans):
             try:
-                run, flags = self._encode_span(span, is_last=index == len(document.spans) - 1)
+                run, flags, codes = self._encode_span(span, is_last=index == len(document.spans) - 1)
             except (LayoutError, VocabularyError) as error:
                 raise type(error)(f"Document {document.id!r}, span {index}: {error}") from error
-            if isinstance(span, ImageSpan) and not span.is_hole:
-                images.append((position + 1, len(run) - 2, span))
+            if codes is not None:
+                images.append((position + 1, len(codes), span))
+                contents.append(codes)
             runs.append(run)
             loss.append(flags)
             position += len(run)
         last = document.spans[-1]
         if document.ends and not (isinstance(last, ImageSpan) and last.is_hole):
-            runs.append(self._single([specials["end_document"]]))
+            runs.append(_one(specials["end_document"]))
             loss.append(np.array([last.loss]))
-        patches = np.concatenate(runs)
-        is_code, ids = np.zeros(len(patches), dtype=bool), patches[:, 0].copy()
-        cells = np.full(len(patches), -1, dtype=np.int64)
-        for start, length, _ in images:
-            is_code[start : start + length] = True
+        ids = np.concatenate(runs)
+        patches = np.full((len(ids), self.codes_per_position), -1, dtype=np.int64)
+        cells = np.full(len(ids), -1, dtype=np.int64)
+        for (start, length, _), codes in zip(images, contents, strict=True):
+            patches[start : start + length] = codes
             cells[start : start + length] = np.arange(length) % self.num_positions
-        patches[~is_code] = -1
         return Tokens(ids, patches, np.concatenate(loss), cells, tuple(images), document.id)
 
-    def _single(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Ids that are no codes, as wide as a patch."""
-        return np.repeat(np.asarray(ids, dtype=np.int64)[:, None], self.codes_per_position, axis=1)
-
-    def _encode_span(self, span: Span, is_last: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Ids (s f) and loss flags of one span; what is no code stands in every column."""
+    def _encode_span(self, span: Span, is_last: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Ids and loss flags (s) of one span, and the codes (n f) of an image that has them."""
         begin, end = self.vocabulary.specials["begin_image"], self.vocabulary.specials["end_image"]
         if isinstance(span, TextSpan):
             run = self.encode_text(span.text)
             if not len(run):
                 raise LayoutError(f"The text {span.text!r} has 0 tokens, expected at least 1. Write something or leave it out.")
-            return self._single(run), np.full(len(run), span.loss)
+            return run, np.full(len(run), span.loss), None
         if span.form == "features":
             raise LayoutError(
                 f"Image {span.image_id!r} has form 'features', expected 'codes': no system here reads features yet. "
@@ -220,13 +218,13 @@ class DocumentLayout:
             codes = self.encode_codes(span)
             flags = np.full(len(codes) + 2, span.loss)
             flags[0] = span.begin_loss
-            return np.concatenate([self._single([begin]), codes, self._single([end])]), flags
+            return np.concatenate([_one(begin), codes[:, 0], _one(end)]), flags, codes
         if not is_last:
             raise LayoutError(
                 f"Image {span.image_id!r} has no codes and is not the last span, expected codes. "
                 "Encode it first, or let `generate` draw it."
             )
-        return self._single([begin]), np.array([span.begin_loss])
+        return _one(begin), np.array([span.begin_loss]), None
 
     def decode(self, tokens: Tokens) -> Document:
         """The exact inverse of `encode`, text in the tokenizer's normal form and neighbouring text spans of equal loss merged.
@@ -299,3 +297,7 @@ class DocumentLayout:
             raise LayoutError(f"Document {tokens.document_id!r}, image {image_id!r}: {error}") from error
         span = ImageSpan(image_id, bool(loss[end]), begin_loss, "codes", grids)
         return span, end + 1
+
+
+def _one(id: int) -> np.ndarray:
+    return np.array([id], dtype=np.int64)

@@ -17,17 +17,20 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch.nn.parallel import DistributedDataParallel
 
 from lightning_modules import ranks
 from lightning_modules.callbacks.same_job import SameJob
 from lightning_modules.data import DataModule
 from lightning_modules.launch import check_machine, fit, launch
 from lightning_modules.loops.curriculum import compose_job
+from plait.document import Document, TextSpan
 from plait.errors import RecipeError
 from plait.runs import Run
 from tests.conftest import ONE_THREAD, ROOT
 from tests.lightning_modules.stubs import Numbers, make_stage, make_trainer
+from tests.systems.test_synergen_vl import PAIR, tiny_synergen
 
 # limit_val_batches of scale=tiny counts batches per rank: two ranks would validate on twice as many as one process
 RECIPE = ["experiment=liquid/pretraining", "scale=tiny", "trainer.limit_val_batches=1.0"]
@@ -242,6 +245,46 @@ def test_ranks_of_two_jobs_do_not_train_together(tmp_path: Path, key: str) -> No
     for words in on_two_ranks(train):
         assert f"not in the same job: {key} is other-0 on rank 0 and other-1 on rank 1" in words
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+@forks
+def test_a_rank_without_pictures_keeps_the_others_company(tmp_path: Path) -> None:
+    """Experts and unfolding head get their gradient on every rank, or the rank that has pictures would wait for the other."""
+    draws = {"template": {"text_to_image_ratio": 1.0, "caption_dropout": 0.0}}
+    batches = [[PAIR], [Document((TextSpan("a red car", loss=True),), id="words")]]
+    counts = {"text": 10.0, "image": 32.0}
+
+    def gradients(wrapped: Callable, model: Any, documents: list[Document]) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        worded = [model.template.wrap(item, 0) for item in documents]
+        wrapped(model.builder.build(worded)).backward()
+        return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+    def train(rank: int) -> None:
+        torch.distributed.init_process_group("gloo")
+        model = tiny_synergen(**draws)
+        wrapped = DistributedDataParallel(Summed(model, counts))
+        found = [gradients(wrapped, model, batches[rank]) for _ in range(2)][-1]
+        save_file(found, tmp_path / f"{rank}.safetensors")
+
+    on_two_ranks(train)
+    one, other = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
+    model = tiny_synergen(**draws)
+    alone = gradients(Summed(model, counts), model, [item for documents in batches for item in documents])
+    for name, value in alone.items():
+        assert torch.equal(one[name], other[name]), name
+        torch.testing.assert_close(one[name] * 2, value, atol=1e-5, rtol=1e-4)
+
+
+class Summed(torch.nn.Module):
+    """The loss of a batch as one number."""
+
+    def __init__(self, model: torch.nn.Module, counts: dict[str, float]) -> None:
+        super().__init__()
+        self.model, self.counts = model, counts
+
+    def forward(self, batch: Any) -> torch.Tensor:
+        return sum(value / self.counts[name] for name, value in self.model.loss(batch).sums.items())
 
 
 def test_gpu_without_a_gpu_says_what_was_found(tmp_path: Path, monkeypatch) -> None:
