@@ -200,7 +200,9 @@ class Stage(lightning.LightningModule):
             )
         means = [(name, value, self._count(name, counts)) for name, value in terms.sums.items()]
         # one number per term, one product: in a small model every further node of the graph is felt
-        shares = [value * (self._weight(name) * divisor / count) for name, value, count in means if count]
+        # of a term without targets, too, where several ranks train: its parts need a gradient (0) on each of them
+        is_shared = self.trainer.world_size > 1
+        shares = [value * (self._weight(name) * divisor / (count or 1.0)) for name, value, count in means if count or is_shared]
         return sum(shares[1:], shares[0]) if shares else torch.zeros((), device=self.device, requires_grad=True)
 
 
