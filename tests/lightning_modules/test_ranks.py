@@ -73,22 +73,16 @@ def test_two_ranks_are_one_run_and_train_as_one_process_does(tmp_path: Path) -> 
 def test_a_curriculum_shares_a_training_and_hands_it_over(tmp_path: Path) -> None:
     """The processes are started by the curriculum itself; what they train is what one process trains."""
     stages = [
-        "{name: tokenizer, overrides: [experiment=liquid/tokenizer]}",
-        "{name: codes, config: encode, overrides: [base.vision_tokenizer=<tokenizer>, 'splits=[val]']}",
+        {"name": "tokenizer", "overrides": ["experiment=liquid/tokenizer"]},
+        {"name": "codes", "config": "encode", "overrides": ["base.vision_tokenizer=<tokenizer>", "splits=[val]"]},
     ]
-    command = [
-        sys.executable,
-        "-m",
-        "lightning_modules.train",
-        "curriculum=demo",
-        "scale=tiny",
-        f"job.stages=[{','.join(stages)}]",
-    ]
+    code = "import sys; from lightning_modules.loops.curriculum import run_curriculum; run_curriculum(**eval(sys.argv[1]))"
     folders = {}
     for trainer in ("ddp_cpu", "cpu"):
         folders[trainer] = tmp_path / trainer
+        settings = {"stages": stages, "folder": str(folders[trainer]), "trainer": trainer, "overrides": ["scale=tiny"]}
         done = subprocess.run(
-            [*command, f"trainer={trainer}", f"paths.folder={folders[trainer]}"],
+            [sys.executable, "-c", code, repr(settings)],
             cwd=tmp_path,
             env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)},
             capture_output=True,
