@@ -1,4 +1,4 @@
-"""Make a folder of plait of released weights: `plait-convert source=<folder or Hub name> vqgan=<file> target=<folder>`."""
+"""Make a folder of plait of released weights: `plait-convert weights=<whose> source=<folder or Hub name> target=<folder>`."""
 
 from typing import Any
 

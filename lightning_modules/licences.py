@@ -135,6 +135,13 @@ LICENCES = (
         "read the page of the weights first",
     ),
     Licence(
+        "InternLM2 (SynerGen-VL's published language model)",
+        "Apache-2.0 (the code); the weights under terms of their own (page: other), free for research, commercial use on application",
+        ("internlm/", "plait.adapters.internlm2", "lightning_modules.jobs.conversion.open_internlm2"),
+        "read the page of the weights first",
+        "read the page of the weights first",
+    ),
+    Licence(
         "Gemma-7B (Liquid's published language model)",
         "Gemma Terms of Use",
         ("google/gemma", "plait.adapters.liquid"),

@@ -49,8 +49,9 @@ def read_job(folder: str | Path) -> dict[str, Any] | None:
 
 
 def find_neighbours(stored: DictConfig, folder: str | Path) -> dict[str, str]:
-    """Let a run that is opened from elsewhere find what it names relative to where it was started: bases and codes that are not here are
-    looked for there, which the run's own folder tells ("<there>/outputs/demo/instruction"). The config is changed in place.
+    """Let a run that is opened from elsewhere find what it names relative to where it was started: bases, the language model that its
+    architecture is read from, and codes that are not here are looked for there, which the run's own folder tells
+    ("<there>/outputs/demo/instruction"). The config is changed in place.
 
     Returns:
         what was named -> where it was found, of what was not here.
@@ -60,6 +61,7 @@ def find_neighbours(stored: DictConfig, folder: str | Path) -> dict[str, str]:
         return {}
     there, found = opened.parents[len(written.parts) - 1], {}
     places = [(stored.base, part) for part in stored.base]
+    places += [(stored, key) for key in ("text_base", "saved") if key in stored]
     places += [(stored.codes, "folder")] if OmegaConf.select(stored, "codes.folder") else []
     for node, key in places:
         named = None if OmegaConf.is_missing(node, key) else node[key]

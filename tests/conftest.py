@@ -65,7 +65,19 @@ def sketch_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _train(*words: str) -> None:
+@pytest.fixture(scope="session")
+def synergen_vl_sketch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of `plait-train curriculum=synergen_vl_sketch` on a made-up WordNet: every stage, nothing learned. Read it, never
+    write into it."""
+    from tests.data.tiny_wordnet import fill_cache
+
+    folder = tmp_path_factory.mktemp("runs") / "synergen_vl_sketch"
+    cache = {"PLAIT_CACHE": str(fill_cache(tmp_path_factory.mktemp("cache")))}
+    _train("curriculum=synergen_vl_sketch", f"paths.folder={folder}", f"hydra.run.dir={folder}", **cache)
+    return folder
+
+
+def _train(*words: str, **environment: str) -> None:
     command = [sys.executable, "-m", "lightning_modules.train", *words]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **ONE_THREAD}, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **ONE_THREAD, **environment}, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"

@@ -1,4 +1,4 @@
-"""The notebooks are essays that run: clean in git, short in their cells, and executed here on one small run.
+"""The notebooks are essays that run: clean in git, short in their cells, and executed here on small runs.
 
 Two branches are taken on purpose: with a finished demo (here the sketch stands in for it) and without one.
 """
@@ -14,6 +14,8 @@ from tests.conftest import ONE_THREAD
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+RUNS = {"50_compare": "sketches", "31_synergen_vl": "synergen_vl_sketch"}
+"""notebook -> fixture of the run that it reads; the others read sketch_run"""
 WITH_DEMO = ("00_tour", "10_tokenizer")
 SCALE_LINE = 'SCALE = os.environ.get("PLAIT_SCALE", "tiny")'
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -27,6 +29,7 @@ def test_there_are_notebooks():
         "15_your_data",
         "20_sequences_and_loss",
         "30_liquid",
+        "31_synergen_vl",
         "50_compare",
     ]
 
@@ -58,14 +61,14 @@ def test_reads_like_an_essay(path: Path):
 @each
 @pytest.mark.slow
 def test_runs(path: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    name = "sketches" if path.stem == "50_compare" else "sketch_run"
-    shared: Path = request.getfixturevalue(name)
+    shared: Path = request.getfixturevalue(RUNS.get(path.stem, "sketch_run"))
     has_demo = path.stem in WITH_DEMO
     settings = {
         "PLAIT_SCALE": "tiny",
         "PLAIT_RUN": shared,
         "PLAIT_MULTIRUN": shared,
         "PLAIT_DEMO": shared if has_demo else tmp_path / "no-demo",
+        "PLAIT_SYNERGEN_VL": tmp_path / "no-demo",
         # one thread, nothing of the person's own profile, and plait from this tree
         **ONE_THREAD,
         "IPYTHONDIR": tmp_path,
@@ -81,7 +84,7 @@ def test_runs(path: Path, request: pytest.FixtureRequest, tmp_path: Path, monkey
     shown = {kind for output in code[-1].outputs for kind in output.get("data", {})}
     assert shown & {"image/png", "text/html"}, f"{path.name} ends in {shown or 'nothing'}, expected a picture or a table"
     printed = "".join(output.text for cell in code for output in cell.outputs if output.output_type == "stream")
-    if path.stem in ("00_tour", "30_liquid"):
+    if path.stem in ("00_tour", "30_liquid", "31_synergen_vl"):
         assert (": the demo" in printed) == has_demo
         assert ("a sketch, trained for less than a minute" in printed) != has_demo, "a sketch must be called a sketch"
     if path.stem == "05_workbench":
@@ -90,5 +93,8 @@ def test_runs(path: Path, request: pytest.FixtureRequest, tmp_path: Path, monkey
     if path.stem == "50_compare":
         assert "are not one configuration" in printed
         assert "holds no evaluation" in printed
+    if path.stem == "31_synergen_vl":
+        assert "text after align_1 is bit for bit that of the base: True" in printed
+        assert "8 through the vision experts" in printed
     if path.stem == "10_tokenizer":
         assert "of the demo" in printed

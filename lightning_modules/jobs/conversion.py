@@ -1,19 +1,24 @@
 """The jobs of `plait-convert` and `plait-export`: a release becomes a saved model, and a run a saved model or a release."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from lightning_modules.pretrained import save_pretrained, save_text_tokenizer, write_folder
 from lightning_modules.records import read_config
 from lightning_modules.reporting.card import write_card
+from plait.adapters.internlm2 import read_internlm2
 from plait.adapters.liquid import to_released, to_unified
 from plait.adapters.shards import read_shards, write_shards
 from plait.adapters.vqgan import read_vqgan
 from plait.atomic import replace_folder
-from plait.checkpoints import assign_weights, check_weights
+from plait.backbones.causal_lm import CausalLM
+from plait.checkpoints import assign_weights, check_weights, save_checkpoint
 from plait.errors import RecipeError
 
 log = logging.getLogger(__name__)
@@ -41,6 +46,56 @@ def convert(*, release: Path, vqgan: str, model: Any, target: str, folder: str) 
     _log_summary(model, target)
     log.info("go on from it: backbone=saved base.model=%s base.vision_tokenizer=%s/vision_tokenizer", target, target)
     log.info("draw with it: plait-generate run=%s prompt='...'", target)
+    return target
+
+
+def convert_vision_tokenizer(*, release: Path, weights: Mapping[str, Tensor], vision_tokenizer: nn.Module, target: str) -> str:
+    """Write a released vision tokenizer as a base of recipes.
+
+    Args:
+        release: where it lies, for errors and lineage.
+        weights: its tensors under the names of ours.
+        vision_tokenizer: built by the recipe of this job, with its sizes.
+        target: the folder to write.
+
+    Raises:
+        CheckpointError: weights of the release are missing, unexpected or of another shape.
+    """
+    assign_weights(vision_tokenizer, weights, str(release))
+    save_checkpoint(target, vision_tokenizer, parents=[{"part": "release", "identity": str(release)}])
+    log.info("%s: %s parameters", target, f"{sum(p.numel() for p in vision_tokenizer.parameters()):,}")
+    log.info("go on from it: base.vision_tokenizer=%s, with the tokenizer of this command", target)
+    return target
+
+
+def open_internlm2(release: Path) -> CausalLM:
+    """A released InternLM2 as a backbone, a llama whose weights are those of the files in their own precision; to be written, not run.
+
+    Raises:
+        CheckpointError: see `plait.adapters.internlm2.read_internlm2`; or config and weights disagree.
+    """
+    settings, weights = read_internlm2(release)
+    with torch.device("meta"):  # nothing is drawn only to be overwritten
+        backbone = CausalLM.from_config("llama", **settings)
+    check_weights(backbone.model, weights, str(release))
+    backbone.model.load_state_dict(weights, assign=True)
+    backbone.model.tie_weights()
+    return backbone
+
+
+def convert_language_model(*, release: Path, model: Any, target: str, folder: str) -> str:
+    """Write a released language model as a saved model, which systems start from.
+
+    Args:
+        release: where it lies, for the lineage.
+        model: built by the recipe of this job, with the weights of the release; rows of markers that its text tokenizer lacks begin as new
+            rows do.
+        target: the folder to write.
+        folder: of this job; the recipe is read there.
+    """
+    write_folder(target, model, read_config(folder), parents=[{"part": "release", "identity": str(release)}])
+    log.info("%s: %s parameters", target, f"{sum(p.numel() for p in model.backbone.parameters()):,}")
+    log.info("go on from it: backbone=saved saved=%s base.backbone=%s", target, target)
     return target
 
 

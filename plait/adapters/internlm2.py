@@ -8,13 +8,16 @@ move rows and round nothing, so there and back is exact. Names and shapes only: 
 `plait.checkpoints.check_weights`.
 """
 
+import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from plait.adapters.shards import read_shards
 from plait.errors import CheckpointError
 
 PREFIX = "language_model."
@@ -34,6 +37,35 @@ DEFAULTS = {
     "tie_word_embeddings": False,
 }
 """what a config that leaves a setting out means, where llama has the setting under the same name"""
+
+
+def read_internlm2(folder: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A release of InternLM2 as a llama: its settings (see `read_settings`) and its weights (see `to_llama`).
+
+    Args:
+        folder: with config.json and weights in safetensors; no code of it is run.
+
+    Raises:
+        CheckpointError: the folder holds another model or none, or see `to_llama`.
+    """
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise CheckpointError(
+            f"No InternLM2 in {folder}: expected config.json and safetensors, as in internlm/internlm2-chat-1_8b."
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}. Expected JSON. Fetch the release again.") from error
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != "internlm2":
+        raise CheckpointError(
+            f"{path} has model_type {kind!r}, expected 'internlm2'. A language model that transformers knows needs no converting: "
+            "backbone=hub backbone.name_or_folder=<folder>."
+        )
+    settings = read_settings(config)
+    heads = {name: settings[name] for name in ("num_attention_heads", "num_key_value_heads")}
+    return settings, to_llama(read_shards(folder), **heads, is_tied=settings["tie_word_embeddings"])
 
 
 def read_settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parameters_to_vector
 
 from plait.axes import Hidden
 from plait.backbones.causal_lm import CausalLM
@@ -92,6 +93,22 @@ def add_vision_experts(backbone: CausalLM) -> CausalLM:
         layer.__class__ = _with_routes(type(layer))
     backbone.model.reads_side = True
     return backbone
+
+
+def measure_distance(module: nn.Module, origin: nn.Module) -> float:
+    """How far the weights of a module are from those that it began with: the norm of all differences over the norm of the origin's.
+
+    Raises:
+        RecipeError: the two have other parameters.
+    """
+    shapes = [{name: tuple(value.shape) for name, value in one.named_parameters()} for one in (module, origin)]
+    if shapes[0] != shapes[1]:
+        raise RecipeError(
+            f"A module with the parameters {shapes[0]} was compared with one that has {shapes[1]}, expected the same names and shapes. "
+            "Compare a feed-forward with the one it was copied from."
+        )
+    now, then = (parameters_to_vector(one.parameters()).detach() for one in (module, origin))
+    return float((now - then).norm() / then.norm())
 
 
 class _RoutedLayer:

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import GPT2Config
 
 from plait.backbones.causal_lm import CausalLM
-from plait.backbones.experts import add_vision_experts
+from plait.backbones.experts import add_vision_experts, measure_distance
 from plait.backbones.lora import add_lora, merge_lora
 from plait.checkpoints import load_weights, save_checkpoint
 from plait.errors import CheckpointError, RecipeError
@@ -67,3 +67,15 @@ def test_low_rank_adapters_sit_in_both_feed_forwards_and_merge() -> None:
     moved = run(adapted, ids, is_visual)
     assert not torch.allclose(moved, expected, atol=1e-2)
     torch.testing.assert_close(run(merge_lora(adapted), ids, is_visual), moved, atol=1e-4, rtol=1e-4)
+
+
+def test_the_distance_of_an_expert_is_that_of_its_weights() -> None:
+    layer = add_vision_experts(build("llama")).decoder.layers[0]
+    assert measure_distance(layer.mlp.vision, layer.mlp.text) == 0.0
+    with torch.no_grad():
+        for parameter in layer.mlp.vision.parameters():
+            parameter.mul_(1.5)
+    assert measure_distance(layer.mlp.vision, layer.mlp.text) == pytest.approx(0.5)
+    assert measure_distance(layer.mlp.text, layer.mlp.vision) == pytest.approx(1 / 3)
+    with pytest.raises(RecipeError, match=r"parameters \{'text\.gate_proj.*expected the same names and shapes"):
+        measure_distance(layer.mlp, layer.mlp.text)

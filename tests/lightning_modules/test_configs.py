@@ -16,8 +16,10 @@ EXPERIMENTS = sorted(str(p.relative_to(CONF / "experiment").with_suffix("")) for
 GROUPS = sorted(
     p.name
     for p in CONF.iterdir()
-    if p.is_dir() and p.name not in ("experiment", "sizes", "sources", "hydra", "hparams_search", "sweeps", "__pycache__")
+    if p.is_dir()
+    and p.name not in ("experiment", "sizes", "sources", "hydra", "hparams_search", "sweeps", "weights", "__pycache__")
 )
+"""groups of `plait-train` whose options stand by themselves"""
 
 
 def options(group: str) -> list[str]:
@@ -61,6 +63,17 @@ def test_every_option_of_every_group_composes(group):
 @pytest.mark.parametrize("command", ["compare", "convert", "encode", "evaluate", "export", "fetch", "generate", "report"])
 def test_every_command_composes(command):
     for path, target in iterate_targets(OmegaConf.to_container(compose_job(command, []))):
+        locate(target, path)
+
+
+@pytest.mark.parametrize("weights", options("weights"))
+def test_whatever_is_converted_composes(weights):
+    config = compose_job("convert", [f"weights={weights}", "source=here", "target=there"])
+    assert (
+        f"plait-convert {'' if weights == 'liquid' else f'weights={weights} '}source="
+        in (CONF / f"weights/{weights}.yaml").read_text()
+    )
+    for path, target in iterate_targets(OmegaConf.to_container(config)):
         locate(target, path)
 
 

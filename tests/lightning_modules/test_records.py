@@ -40,3 +40,18 @@ def test_a_run_that_was_moved_tells_nothing(tmp_path: Path) -> None:
     moved.mkdir()
     assert find_neighbours(stored(), moved) == {}
     assert find_neighbours(stored(str(tmp_path / "mine")), moved) == {}
+
+
+def test_the_architecture_of_a_language_model_is_found_as_well(tmp_path: Path, monkeypatch) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    for name in ("text", "align_2"):
+        (there / "outputs/whole" / name).mkdir(parents=True)
+    here.mkdir()
+    monkeypatch.chdir(here)
+    base = {"backbone": "random", "model": "outputs/whole/align_1"}
+    later = OmegaConf.create({"paths": {"folder": "outputs/whole/align_2"}, "base": base, "text_base": "outputs/whole/text"})
+    assert find_neighbours(later, there / "outputs/whole/align_2") == {"outputs/whole/text": str(there / "outputs/whole/text")}
+    assert later.text_base == str(there / "outputs/whole/text")
+    first = OmegaConf.create({**later, "base": {"backbone": "outputs/whole/text"}, "text_base": "${base.backbone}"})
+    find_neighbours(first, there / "outputs/whole/align_2")
+    assert first.text_base == first.base.backbone == str(there / "outputs/whole/text")
