@@ -37,6 +37,24 @@ def test_arms_differ_in_how_a_picture_is_read_and_in_nothing_else() -> None:
     assert names == {"tiling", "codes.folder", "model.fold"}
 
 
+def test_the_shared_stages_show_boards_as_the_arms_read_them() -> None:
+    configs = {
+        stage["name"]: compose_job(
+            stage.get("config", "train"), [item.replace("<tokenizer>", "random") for item in stage["overrides"]]
+        )
+        for stage in JOB["shared"]
+    }
+    for arm, overrides in JOB["arms"].items():
+        read = compose_arm(arm)
+        (folder,) = (item for item in overrides if item.startswith("codes.folder"))
+        shared = configs[folder.split("/")[-2]]
+        assert shared.tiling == read.tiling, arm
+        assert shared.world == read.world == configs["tokenizer"].world
+        assert shared.vision_tokenizer == read.vision_tokenizer == configs["tokenizer"].vision_tokenizer
+    for batches in (configs["tokenizer"].batches, configs["tokenizer"].validation_batches):
+        assert (list(batches.pools.subsets), dict(batches.weights)) == (["dense"], {"dense": 1.0})
+
+
 @pytest.mark.slow
 def test_an_arm_trains_and_is_asked_at_scale_tiny(tmp_path) -> None:
     run, evaluation = tmp_path / "pretraining", tmp_path / "evaluation"
