@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,16 @@ from tqdm import tqdm
 
 from plait.backbones.subwords import SubwordTokenizer, train_subwords
 from plait.backbones.text import WordTokenizer, train_word_level
+from plait.data.squares import Squares
 from plait.data.wordnet.sources import Glosses
 from plait.data.wordnet.synsets import WordNet
 from plait.document import Document
 from plait.errors import CheckpointError, RecipeError
+from plait.tiling import Tiling
 from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
 
 Codes = Callable[[str], tuple[np.ndarray, ...]]
+Pixels = Callable[[Sequence[str]], np.ndarray]
 log = logging.getLogger(__name__)
 MARKED = re.compile(r"<\|?\w+\|?>")
 """How a wording writes strings that are one id: <start_of_turn>, <|im_start|>."""
@@ -110,15 +114,34 @@ def open_pools(
     return pools if order is None else {name: sorted(pool, key=order) for name, pool in pools.items()}
 
 
-def open_codes(*, folder: str | None, vision_tokenizer: nn.Module, world: Any) -> Codes:
-    """Codes of a world's pictures: read from a cache, or encoded when they are asked for where there is none.
+def open_pixels(*, world: Any, tiling: Tiling | None, image_size: Sequence[int]) -> Pixels:
+    """Pictures that a vision tokenizer learns from: those of a world as they are, or squares of them as they will be read.
+
+    Args:
+        image_size: (height, width) of the tokenizer.
 
     Raises:
-        CheckpointError: the cache was made by another tokenizer or from other data.
+        RecipeError: tiles are asked for, and its pictures are no squares.
+    """
+    return world.pixels if tiling is None else Squares(world, tiling, _square_side(image_size)).pixels
+
+
+def open_codes(*, folder: str | None, vision_tokenizer: nn.Module, world: Any, tiling: Tiling | None = None) -> Codes:
+    """Codes of a world's pictures: read from a cache, or encoded when they are asked for where there is none.
+
+    Args:
+        tiling: cuts pictures into squares of the tokenizer's size, however large they are; None refuses pictures of another size.
+
+    Raises:
+        CheckpointError: the cache was made by another tokenizer, from other data or in other tiles.
     """
     if folder is None:
-        return LiveCodes(vision_tokenizer, world)
-    return CodeCache(folder, hash_tokenizer(vision_tokenizer), world.fingerprint()).__getitem__
+        return LiveCodes(vision_tokenizer, world, tiling)
+    return CodeCache(folder, hash_tokenizer(vision_tokenizer), _fingerprint(world, tiling)).__getitem__
+
+
+def _fingerprint(world: Any, tiling: Tiling | None) -> str:
+    return world.fingerprint() if tiling is None else f"{world.fingerprint()} {tiling}"
 
 
 class LiveCodes:
@@ -127,43 +150,57 @@ class LiveCodes:
     Args:
         vision_tokenizer: a module; used in evaluation mode.
         world: draws a picture by its id.
+        tiling: see `open_codes`.
     """
 
-    def __init__(self, vision_tokenizer: nn.Module, world: Any) -> None:
-        self.vision_tokenizer, self.world = vision_tokenizer.eval(), world
+    def __init__(self, vision_tokenizer: nn.Module, world: Any, tiling: Tiling | None = None) -> None:
+        self.vision_tokenizer, self.world, self.tiling = vision_tokenizer.eval(), world, tiling
         self._known: dict[str, tuple[np.ndarray, ...]] = {}
 
     @torch.inference_mode()
     def __call__(self, image_id: str) -> tuple[np.ndarray, ...]:
-        """One grid (gh, gw) per level."""
+        """One grid (gh, gw) per level, of a picture in several tiles (t, gh, gw)."""
         if image_id not in self._known:
-            levels = self.vision_tokenizer.encode(read_images(self.world, [image_id], self.vision_tokenizer))
-            self._known[image_id] = tuple(level[0].cpu().numpy() for level in levels)
+            (tiles,) = read_tiles(self.world, [image_id], self.vision_tokenizer, self.tiling)
+            levels = (level.cpu().numpy() for level in self.vision_tokenizer.encode(tiles))
+            self._known[image_id] = tuple(level if len(tiles) > 1 else level[0] for level in levels)
         return self._known[image_id]
 
 
 def encode_world(
-    *, vision_tokenizer: nn.Module, world: Any, folder: str, splits: Sequence[str], batch_size: int = 256
+    *,
+    vision_tokenizer: nn.Module,
+    world: Any,
+    folder: str,
+    splits: Sequence[str],
+    tiling: Tiling | None = None,
+    batch_size: int = 256,
 ) -> dict[str, int]:
     """Write the codes of every picture of some splits; the job of `plait-encode`. A cache that is whole and made by the same
     tokenizer from the same data is kept.
 
+    Args:
+        tiling: see `open_codes`.
+
     Returns:
         How many pictures the cache holds, and how many of them were encoded now.
     """
-    fingerprint = world.fingerprint()
+    fingerprint = _fingerprint(world, tiling)
     try:
         return {"pictures": len(CodeCache(folder, hash_tokenizer(vision_tokenizer), fingerprint)), "encoded": 0}
     except CheckpointError as error:
         if Path(folder).exists():
             log.warning("%s It is replaced now.", error)
         ids = list(dict.fromkeys(name for split in splits for name in world.image_ids(split)))
+    read = partial(read_images, world, vision_tokenizer=vision_tokenizer)
+    if tiling is not None:
+        read = partial(read_tiles, world, vision_tokenizer=vision_tokenizer, tiling=tiling)
     with progress("encoding pictures", len(ids)) as report:
         cache = write_codes(
             folder,
             vision_tokenizer,
             ids,
-            lambda names: read_images(world, names, vision_tokenizer),
+            read,
             batch_size=batch_size,
             data_fingerprint=fingerprint,
             overwrite=True,
@@ -184,9 +221,35 @@ def read_images(world: Any, names: Sequence[str], vision_tokenizer: nn.Module) -
         raise RecipeError(
             f"Picture {names[0][:60]!r} has {size[0]} x {size[1]} pixels and vision_tokenizer.image_size is {list(wanted)}, expected one "
             f"size. Next: train a tokenizer of vision_tokenizer.image_size={list(size)} for it, or give world.image_size (of boards: "
-            "world.dense_size) the size of the tokenizer."
+            "world.dense_size) the size of the tokenizer; or have pictures scaled (tiling=small) or cut (tiling=tiles) to it."
         )
+    return _to_tensor(pixels)
+
+
+def read_tiles(world: Any, names: Sequence[str], vision_tokenizer: nn.Module, tiling: Tiling | None) -> list[torch.Tensor]:
+    """For each picture of a world its tiles (t 3 h w) in [-1, 1]; without a tiling the picture itself, as one.
+
+    Raises:
+        RecipeError: see `read_images`, and where tiles are asked for of a tokenizer whose pictures are no squares.
+    """
+    if tiling is None:
+        return list(read_images(world, names, vision_tokenizer)[:, None])
+    side = _square_side(vision_tokenizer.image_size)
+    return [_to_tensor(np.stack([np.asarray(tile) for tile in tiling.cut(world.picture(name), side)])) for name in names]
+
+
+def _to_tensor(pixels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def _square_side(image_size: Sequence[int]) -> int:
+    height, width = image_size
+    if height != width:
+        raise RecipeError(
+            f"tiling is set and vision_tokenizer.image_size is {[height, width]}, expected a square: tiles are squares. Next: take another "
+            "tokenizer, or tiling=none."
+        )
+    return height
 
 
 def count_batches(*, max_steps: int, accumulate: int = 1) -> int:

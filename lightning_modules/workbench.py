@@ -66,7 +66,9 @@ class Workbench:
         self.world = assembly.build("world")
         self.policies: dict[str, Policy] = {"text": assembly.build("prose_policy"), "image": assembly.build("image_policy")}
         # what is asked for is encoded here: nothing depends on a cache that may lie on another machine
-        self._codes = LiveCodes(self.model.vision_tokenizer, self.world)
+        self._codes = LiveCodes(
+            self.model.vision_tokenizer, self.world, assembly.build("tiling") if "tiling" in config else None
+        )
 
     def redraw(
         self,

@@ -9,11 +9,38 @@ It knows nothing of codes or positions. Where two grids of equally many tiles ar
 table decide and here the one with fewer columns stands first; with `min_tiles=1`, as published, there is no such pair.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from PIL import Image
 
 from plait.errors import DocumentError, RecipeError
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """In how many squares a picture is read.
+
+    Args:
+        max_tiles: without the thumbnail. 1 reads every picture as one square, scaled to it.
+        has_thumbnail: whether the whole picture follows its tiles, where there are several.
+
+    Raises:
+        RecipeError: less than one tile.
+    """
+
+    max_tiles: int
+    has_thumbnail: bool = True
+
+    def __post_init__(self) -> None:
+        if self.max_tiles < 1:
+            raise RecipeError(
+                f"tiling.max_tiles is {self.max_tiles}, expected at least 1 tile. Set it, or read pictures as they are: tiling=none."
+            )
+
+    def cut(self, image: Image.Image, side: int) -> list[Image.Image]:
+        """Squares of `side` pixels (see `cut_tiles`)."""
+        return cut_tiles(image, tile_size=side, max_tiles=self.max_tiles, has_thumbnail=self.has_thumbnail)
 
 
 class Grid(NamedTuple):

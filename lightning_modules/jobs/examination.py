@@ -21,7 +21,7 @@ from plait.evaluation.cost import measure, summarise_cost
 from plait.evaluation.features import FeatureSpace
 from plait.evaluation.figures import DEFECTS, MAIN, Record
 from plait.evaluation.glosses import keep_shares
-from plait.evaluation.protocol import DEFAULT_PLAN, TEXT_PLAN, Evaluation, evaluate
+from plait.evaluation.protocol import DEFAULT_PLAN, TEXT_PLAN, WRITTEN_EXAMINATIONS, Evaluation, evaluate
 from plait.evaluation.reconstruction import calibrate_oracle
 from plait.evaluation.table import tabulate_run
 from plait.evaluation.tuning import choose_image_policy
@@ -58,7 +58,8 @@ def examine(
 
     Args:
         text_policy: of captions and answers; `prose_policy` of stories.
-        image_policies: candidates; the one that draws most val scenes rightly is used for every figure.
+        image_policies: candidates; the one that draws most val scenes rightly is used for every figure. Where the plan has nothing that is
+            drawn or decoded, none is tried and the oracle is not calibrated.
         kept_of: folder of the evaluation of the language model that this one started from: what is left of its text ability is said.
         n: prompts per figure; `tuning_n` for each candidate.
         costs: what training recorded (tokens, seconds), reported beside the figures.
@@ -81,6 +82,10 @@ def examine(
     with measure() as reading:
         chosen, choices = "none", {}
         if model.vision_tokenizer is not None:
+            chosen, policies["image"] = next(iter(image_policies.items()))
+        if model.vision_tokenizer is not None and not {name for names in plan.values() for name in names} <= {
+            *WRITTEN_EXAMINATIONS
+        }:
             choices["calibration"] = asdict(calibrate_oracle(bench))
             choice = choose_image_policy(bench, image_policies, tuning_n)
             log.info("image policy %r of %s (share of right val pictures)", choice.name, choice.shares)

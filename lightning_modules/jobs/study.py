@@ -29,6 +29,8 @@ LEFT_OUT = (
 """ends of the names of figures that are in results.json and not on the page; of `WHOLE` the page has the main figure only"""
 COSTS = ("duration_s", "tokens", "parameters_trained", "training_flops_by_rule")
 """of the fastest run of an arm: the others waited for other work on the machine"""
+SUMMED = ("tokens", "images", "training_flops_by_rule")
+"""over the stages of an arm that train"""
 EXAMINED = "examination/"
 LEVELS = (0.25, 0.5, 0.75, 0.9)
 """shares of right answers at which costs are compared"""
@@ -44,6 +46,7 @@ def collect(
     reference: str,
     report: str,
     starts_from: Mapping[str, str] | None = None,
+    trainings: Sequence[str] = ("pretraining",),
 ) -> dict[str, Any]:
     """Write the results of all arms and seeds that have finished.
 
@@ -51,6 +54,7 @@ def collect(
         folder: of the study, see `lightning_modules.loops.study`.
         report: where results.json, the page and the sheets lie. A page without the two marks is refused.
         starts_from: see `lightning_modules.loops.study`.
+        trainings: the stages of an arm that train, in order. Costs are those of all of them, ids and curves those of the last.
 
     Returns:
         What is in results.json: per arm its overrides, runs (id, commit, cost) and figures; what is missing; the shared runs; and, where
@@ -77,14 +81,15 @@ def collect(
         "arms": {
             arm: {
                 "overrides": list(arms[arm]),
-                "runs": {str(seed): _describe(place / "pretraining") for seed, place in places.items()},
+                "runs": {str(seed): _describe(*(place / name for name in trainings)) for seed, place in places.items()},
                 "figures": figures[arm],
             }
             for arm, places in found.items()
         },
     }
+    last = {arm: {seed: place / trainings[-1] for seed, place in runs.items()} for arm, runs in found.items()}
     results |= describe_learning(
-        found, reference, {arm: Path(folder, "shared", name) for arm, name in (starts_from or {}).items()}
+        last, reference, {arm: Path(folder, "shared", name) for arm, name in (starts_from or {}).items()}
     )
     place = Path(report)
     place.mkdir(parents=True, exist_ok=True)
@@ -106,12 +111,13 @@ def describe_learning(
     reference: of the stage alone, and with what its base had cost. Empty where nothing was examined while it trained.
 
     Args:
+        places: arm -> seed -> folder of the run.
         bases: arm -> run folder of what it starts from.
     """
     curves: dict[str, dict[str, dict[str, Curve]]] = {}
     for arm, seeds in places.items():
         for seed, place in seeds.items():
-            for figure, curve in _read_curves(Run(place / "pretraining")).items():
+            for figure, curve in _read_curves(Run(place)).items():
                 curves.setdefault(figure, {}).setdefault(arm, {})[str(seed)] = curve
     if not curves:
         return {}
@@ -232,14 +238,17 @@ def round_numbers(value: Any, digits: int = 4) -> Any:
     return round(value, digits) if isinstance(value, float) else value
 
 
-def _describe(place: Path) -> dict[str, Any]:
-    job = _read(place / "job.json")
-    facts = {"id": job["id"], "duration_s": job["duration_s"]}
-    if not (place / "passport.json").is_file():
+def _describe(*places: Path) -> dict[str, Any]:
+    """Of stages that follow each other: id and code of the last, duration and cost of all."""
+    jobs = [_read(place / "job.json") for place in places]
+    facts = {"id": jobs[-1]["id"], "duration_s": sum(job["duration_s"] for job in jobs)}
+    runs = [Run(place) for place in places if (place / "passport.json").is_file()]
+    if not runs:
         return facts
-    run = Run(place)
-    code = {name: run.passport["code"].get(name) for name in ("commit", "changed")}
-    return facts | code | run.cost
+    code = {name: runs[-1].passport["code"].get(name) for name in ("commit", "changed")}
+    costs = [run.cost for run in runs]
+    sums = {name: sum(cost[name] for cost in costs) for name in SUMMED if name in costs[-1]}
+    return code | costs[-1] | sums | facts
 
 
 def _read(path: Path) -> Any:

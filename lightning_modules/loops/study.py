@@ -3,7 +3,7 @@
 The job is one arm with one seed; `plait-train -m` runs them all, one after the other. Shared stages (a tokenizer, its codes) are
 made by whoever comes first while others wait; an arm and seed that another process works on is left to it. So the same command
 started twice shares the work between two cores, and started again it goes on where it was. After each arm the results of all
-that has finished are written anew. It does not know what the arms vary: an arm is a list of overrides for one stage.
+that has finished are written anew. It does not know what the arms vary: an arm is a list of overrides for the stages that train.
 """
 
 import fcntl
@@ -44,7 +44,7 @@ def run_arm(
 
     Args:
         folder: of the study: shared stages work in `folder/shared/<stage>`, those of an arm in `folder/<arm>/seed-<seed>/<stage>`.
-        arms: arm -> its overrides, for the first of `stages`.
+        arms: arm -> its overrides, for those of `stages` that train.
         seeds: all seeds of the study.
         reference: the arm that the others are compared with.
         shared, stages: see `run_curriculum`; the seed of `stages` is that of the arm.
@@ -70,10 +70,12 @@ def run_arm(
         if not is_mine:
             log.info("%s, seed %d: another process works on it", arm, seed)
             return False
-        first, *rest = stages
-        own = {**first, "overrides": [*first["overrides"], f"seed={seed}", *arms[arm]]}
+        own = [
+            {**stage, "overrides": [*stage["overrides"], f"seed={seed}", *arms[arm]]} if _trains(stage) else stage
+            for stage in stages
+        ]
         try:
-            run_curriculum(stages=[own, *rest], folder=str(place), overrides=passed)
+            run_curriculum(stages=own, folder=str(place), overrides=passed)
         except Exception as error:
             # a multirun goes on and raises at its end, hours later
             log.error("%s, seed %d failed: %s", arm, seed, error)
@@ -88,8 +90,13 @@ def run_arm(
                 reference=reference,
                 report=report,
                 starts_from=starts_from or {},
+                trainings=[stage["name"] for stage in stages if _trains(stage)],
             )
     return True
+
+
+def _trains(stage: Mapping[str, Any]) -> bool:
+    return stage.get("config", "train") == "train"
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from itertools import accumulate as cumulate
 import numpy as np
 
 from plait.document import Document, ImageSpan
-from plait.errors import RecipeError
+from plait.errors import LayoutError, RecipeError
 from plait.protocols import Template
 from plait.sequence.batch import TERMS, SequenceBatch
 from plait.sequence.builder import SequenceBuilder
@@ -115,7 +115,7 @@ class Mixture:
         """Batches of rows of laid-out documents."""
         first = window * self.documents_per_window
         tokens = [self.builder.encode(self.document(first + i)) for i in range(self.documents_per_window)]
-        rows = pack([len(item) for item in tokens], self.row_length, [item.document_id for item in tokens])
+        rows = self._pack(tokens)
         # packing puts long documents first: shuffle rows so that every batch sees every task
         random.Random(f"{self.seed}/window/{window}").shuffle(rows)
         parts = [rows[part :: self.batches_per_window] for part in range(self.batches_per_window)]
@@ -125,6 +125,19 @@ class Mixture:
                 f"{self.num_ranks} ranks: raise documents_per_window or lower row_length or batches_per_window."
             )
         return [[[tokens[member] for member in row] for row in part] for part in parts]
+
+    def _pack(self, tokens: Sequence[Tokens]) -> list[list[int]]:
+        try:
+            return pack([len(item) for item in tokens], self.row_length, [item.document_id for item in tokens])
+        except LayoutError as error:
+            longest = max(tokens, key=len)
+            if not longest.images:
+                raise
+            num_codes = sum(length for _, length, _ in longest.images)
+            raise LayoutError(
+                f"{error} {num_codes} of them are of its {len(longest.images)} pictures: fewer tiles (tiling.max_tiles) or a larger fold "
+                "(model.fold), where the system has them, make fewer."
+            ) from error
 
     def _rows(self, batch: int) -> list[list[Tokens]]:
         return self._window(batch // self.batches_per_window)[batch % self.batches_per_window]

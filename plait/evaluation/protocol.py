@@ -38,6 +38,7 @@ EXAMINATIONS: Mapping[str, Examination] = {
     "captions": partial(judge_captions, task="two_objects"),
     "captions_one_object": partial(judge_captions, task="one_object"),
     "vqa": lambda bench, blind, split: judge_questions(bench, split),
+    "dense_vqa": lambda bench, blind, split: judge_questions(bench, split, "dense_vqa"),  # of a world with dense pictures
     "edits": judge_edits,
     "stories": judge_stories,
     "stories_told": judge_told_stories,
@@ -48,6 +49,8 @@ EXAMINATIONS: Mapping[str, Examination] = {
 }
 TEXT_EXAMINATIONS = ("glosses",)
 """examinations that need no pictures: all that a language model without any can take"""
+WRITTEN_EXAMINATIONS = ("captions", "captions_one_object", "vqa", "dense_vqa", *TEXT_EXAMINATIONS)
+"""examinations that judge what is written alone: for them no picture is drawn or decoded"""
 
 LONG_EXAMINATIONS = ("interleaved", "context")
 """examinations whose prompts are sequences of many pictures: they take a third of the prompts (one of `interleaved` draws eight pictures,

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from plait.data.emoji_world.board_texts import BOARD_TYPES
 from plait.data.emoji_world.captions import describe, parse
 from plait.data.emoji_world.questions import TYPES
 from plait.data.emoji_world.scenes import Scene
@@ -65,25 +66,28 @@ def list_questions(document: Document) -> list[Question]:
     return [Question(kind, image.image_id, question.text, answer.text) for kind, question, answer in pairs]
 
 
-def judge_questions(bench: Bench, split: str, num_training: int = 1500) -> tuple[dict[str, Figure], list[Record]]:
+def judge_questions(
+    bench: Bench, split: str, task: str = "vqa", num_training: int = 1500
+) -> tuple[dict[str, Figure], list[Record]]:
     """Ask `n` different questions of every type.
 
     Args:
+        task: "vqa", about scenes, or "dense_vqa", about boards.
         num_training: documents of the training split from which `question_only` learns.
 
     Returns:
-        figures `<split>/vqa` (mean over types) and `<split>/vqa_<type>`.
+        figures `<split>/<task>` (mean over types) and `<split>/<task>_<type>`.
     """
-    questions = take_questions(bench, split)
+    questions = take_questions(bench, split, task)
     prompts = [bench.model.template.question_prompt(bench.show(item.image_id), item.text) for item in questions]
-    completions = bench.complete(f"{split}/vqa", prompts, max_tokens=ANSWER_TOKENS)
+    completions = bench.complete(f"{split}/{task}", prompts, max_tokens=ANSWER_TOKENS)
     records = []
     for item, completion, shown in zip(questions, completions, bench.illustrate(completions), strict=True):
         answer = bench.model.template.answer(completion.text)
         scores = {MAIN: float(answer == item.answer)}
-        key = f"{split}/vqa_{item.kind}"
+        key = f"{split}/{task}_{item.kind}"
         records.append(Record(key, completion.document, shown, scores, item.answer, answer, item.image_id, completion.seed))
-    training = bench.world.source("vqa", "train")
+    training = bench.world.source(task, "train")
     counted = _count_answers(training[index] for index in range(min(num_training, len(training))))
     figures: dict[str, Figure] = {}
     policy = describe_policies(bench.policies)
@@ -91,22 +95,25 @@ def judge_questions(bench: Bench, split: str, num_training: int = 1500) -> tuple
     for kind in kinds:
         members = [index for index, item in enumerate(questions) if item.kind == kind]
         blind = _answer_blindly([questions[index] for index in members], counted)
-        figures |= summarise(f"{split}/vqa_{kind}", [records[index] for index in members], blind, policy)
-    mean, records = average(f"{split}/vqa", figures, records, policy)
-    return {f"{split}/vqa": mean, **figures}, records
+        figures |= summarise(f"{split}/{task}_{kind}", [records[index] for index in members], blind, policy)
+    mean, records = average(f"{split}/{task}", figures, records, policy)
+    return {f"{split}/{task}": mean, **figures}, records
 
 
 LARGEST_SHARE = 0.6
 """Most that one answer may take of the questions of a type: a constant answer shall not look like understanding."""
 
 
-def take_questions(bench: Bench, split: str) -> list[Question]:
+TASK_TYPES = {"vqa": TYPES, "dense_vqa": BOARD_TYPES}
+
+
+def take_questions(bench: Bench, split: str, task: str = "vqa") -> list[Question]:
     """The first `n` different questions of every type, sorted by type; at most half of them with the same answer, and where the
     split holds too few different questions with another answer, as many fewer as keeps `LARGEST_SHARE`."""
     chosen: dict[str, dict[Question, None]] = {}
     counts: dict[str, Counter] = {}
-    for document in bench.world.source("vqa", split):
-        if len(chosen) == len(TYPES) and all(len(of_kind) == bench.n for of_kind in chosen.values()):
+    for document in bench.world.source(task, split):
+        if len(chosen) == len(TASK_TYPES[task]) and all(len(of_kind) == bench.n for of_kind in chosen.values()):
             break
         for question in list_questions(document):
             of_kind, answers = chosen.setdefault(question.kind, {}), counts.setdefault(question.kind, Counter())

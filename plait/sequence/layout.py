@@ -164,7 +164,7 @@ class DocumentLayout:
 
         Raises:
             LayoutError: a text is empty, an image has no form, is a feature image (no system with features is laid out here yet), a
-                hole is not the last span, or grids have the wrong shape.
+                hole is not the last span, grids have the wrong shape, or an image that carries loss has several tiles.
             VocabularyError: a word or code is unknown. Both name document and span.
         """
         specials = self.vocabulary.specials
@@ -216,6 +216,11 @@ class DocumentLayout:
             )
         if not span.is_hole:
             codes = self.encode_codes(span)
+            if span.loss and len(codes) != self.num_positions:
+                raise LayoutError(
+                    f"Image {span.image_id!r} carries loss and has {len(codes) // self.num_positions} tiles, expected one: what is drawn "
+                    "is one tile always. Encode it with tiling=small, or only ask about such pictures (template.text_to_image_ratio=0)."
+                )
             flags = np.full(len(codes) + 2, span.loss)
             flags[0] = span.begin_loss
             return np.concatenate([_one(begin), codes[:, 0], _one(end)]), flags, codes

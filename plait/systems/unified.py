@@ -209,7 +209,17 @@ class UnifiedModel(nn.Module):
 
     @torch.inference_mode()
     def pictures(self, spans: Sequence[ImageSpan]) -> Images:
-        """Decode encoded or drawn image spans to pixels (n 3 h w) in [-1, 1]."""
+        """Decode encoded or drawn image spans to pixels (n 3 h w) in [-1, 1].
+
+        Raises:
+            LayoutError: one of them is in tiles.
+        """
+        tiled = [span for span in spans if span.codes[0].ndim > 2]
+        if tiled:
+            raise LayoutError(
+                f"Image {tiled[0].image_id!r} has {len(tiled[0].codes[0])} tiles, expected one: its tiles are pictures of their own, and "
+                "no system puts them together. Decode each by itself, or show the picture that was encoded."
+            )
         levels = [np.stack([span.codes[level] for span in spans]) for level in range(len(spans[0].codes))]
         tokenizer = self.vision_tokenizer
         device = next(tokenizer.parameters()).device if isinstance(tokenizer, nn.Module) else "cpu"

@@ -2,7 +2,8 @@
 
 A folder with one flat file per code level (uint16 where every code fits, else uint32; little endian; pictures in the order of
 the manifest, codes in raster order) and `manifest.json`: image ids, grid shapes, code and digit sizes, the hash of the
-tokenizer, the fingerprint of the data, and shape and hash of every file. Written beside its target, flushed and renamed, so
+tokenizer, the fingerprint of the data, and shape and hash of every file; and where pictures were cut into tiles, how many each
+has (its tiles follow each other). Written beside its target, flushed and renamed, so
 that a folder under its final name is whole. Does not know where pictures come from, nor what a code means.
 """
 
@@ -59,6 +60,7 @@ class CodeCache:
         self.digit_sizes: tuple[tuple[int, ...], ...] = tuple(tuple(sizes) for sizes in self.manifest["digit_sizes"])
         self.grid_shapes: tuple[tuple[int, int], ...] = tuple((gh, gw) for gh, gw in self.manifest["grid_shapes"])
         self._row = {image_id: row for row, image_id in enumerate(self.image_ids)}
+        self._starts = _find_starts(self.manifest, self.folder)
         files = self.manifest["files"]
         shapes = [tuple(entry["shape"]) for entry in files]
         if shapes != list(self.grid_shapes):
@@ -75,7 +77,7 @@ class CodeCache:
         return image_id in self._row
 
     def __getitem__(self, image_id: str) -> tuple[np.ndarray, ...]:
-        """One int64 grid (gh, gw) per level.
+        """One int64 grid (gh, gw) per level, of a picture in several tiles (t, gh, gw).
 
         Raises:
             CheckpointError: the picture was not encoded.
@@ -86,22 +88,25 @@ class CodeCache:
                 f"Code cache {self.folder} has no picture {image_id!r}: it holds {len(self)} pictures, "
                 f"the first is {self.image_ids[0]!r}. Encode this picture too (plait-encode), or read another cache."
             )
-        return tuple(level[row].astype(np.int64) for level in self._levels)
+        first, stop = self._starts[row], self._starts[row + 1]
+        place = first if stop - first == 1 else slice(first, stop)
+        return tuple(level[place].astype(np.int64) for level in self._levels)
 
     def level(self, index: int) -> np.ndarray:
-        """All codes of one level as stored: (n gh gw) unsigned integers, read-only."""
+        """All codes of one level as stored: (n gh gw) unsigned integers, read-only; n counts tiles."""
         return self._levels[index]
 
     def _map(self, entry: dict[str, Any], verify: bool) -> np.ndarray:
         path = self.folder / entry["name"]
-        shape = (len(self.image_ids), *entry["shape"])
+        shape = (int(self._starts[-1]), *entry["shape"])
         dtype = np.dtype(entry["dtype"])
         found = path.stat().st_size if path.is_file() else None
         expected = int(np.prod(shape)) * dtype.itemsize
         if found != expected:
+            kind = "tiles" if "tiles" in self.manifest else "pictures"
             raise CheckpointError(
                 f"Code cache file {path}: {'missing' if found is None else f'{found} bytes'}, expected {expected} bytes "
-                f"for {shape[0]} pictures of {entry['shape']} codes. The cache is damaged: delete the folder and encode again."
+                f"for {shape[0]} {kind} of {entry['shape']} codes. The cache is damaged: delete the folder and encode again."
             )
         if verify and (digest := _hash_file(path)) != entry["sha256"]:
             raise CheckpointError(
@@ -116,7 +121,7 @@ def write_codes(
     folder: str | Path,
     tokenizer: VisionTokenizer,
     image_ids: Sequence[str],
-    load_pictures: Callable[[Sequence[str]], Images],
+    load_pictures: Callable[[Sequence[str]], Images | Sequence[Images]],
     *,
     batch_size: int = 64,
     data_fingerprint: str = "",
@@ -129,7 +134,8 @@ def write_codes(
         folder: must not exist, unless `overwrite`.
         tokenizer: a module; it is used in evaluation mode and given back as it was.
         image_ids: pictures in the order of the cache, no name twice.
-        load_pictures: names -> (b 3 h w) in [-1, 1], all of the size that the tokenizer's `grid_shapes` belong to.
+        load_pictures: names -> (b 3 h w) in [-1, 1], all of the size that the tokenizer's `grid_shapes` belong to; or for each picture
+            its tiles (t 3 h w).
         report: called after each batch with (pictures done, pictures in all).
 
     Returns:
@@ -141,7 +147,7 @@ def write_codes(
     folder = Path(folder)
     image_ids = list(image_ids)
     _check_request(folder, image_ids, overwrite)
-    grids = _encode(tokenizer, image_ids, load_pictures, batch_size, report)
+    grids, tiles = _encode(tokenizer, image_ids, load_pictures, batch_size, report)
     temporary = folder.with_name(f"{folder.name}.writing-{os.getpid()}")
     temporary.mkdir(parents=True)
     try:
@@ -162,6 +168,7 @@ def write_codes(
             "files": files,
             "image_ids": image_ids,
         }
+        manifest |= {"tiles": tiles} if tiles else {}
         _write_flushed(temporary / MANIFEST, json.dumps(manifest).encode())
         _put_in_place(temporary, folder)
     except BaseException:
@@ -197,12 +204,14 @@ def _check_request(folder: Path, image_ids: list[str], overwrite: bool) -> None:
 def _encode(
     tokenizer: VisionTokenizer,
     image_ids: list[str],
-    load_pictures: Callable[[Sequence[str]], Images],
+    load_pictures: Callable[[Sequence[str]], Images | Sequence[Images]],
     batch_size: int,
     report: Callable[[int, int], None] | None,
-) -> list[np.ndarray]:
+) -> tuple[list[np.ndarray], list[int]]:
+    """Codes per level, and how many tiles each picture has; empty where pictures were not cut."""
     dtypes = [np.dtype("<u2") if size <= 2**16 else np.dtype("<u4") for size in tokenizer.code_sizes]
-    grids = [np.empty((len(image_ids), *shape), dtype) for shape, dtype in zip(tokenizer.grid_shapes, dtypes, strict=True)]
+    grids: list[list[np.ndarray]] = [[] for _ in dtypes]
+    tiles: list[int] = []
     was_training = tokenizer.training
     device = next(iter(tokenizer.state_dict().values())).device
     tokenizer.eval()
@@ -214,6 +223,9 @@ def _encode(
                 raise CheckpointError(
                     f"load_pictures gave {len(pictures)} pictures for {len(names)} names ({names[0]!r}, ...)."
                 )
+            if not isinstance(pictures, torch.Tensor):
+                tiles += map(len, pictures)
+                pictures = torch.cat(list(pictures))
             if not bool((pictures.abs() <= 1.0).all()):  # not a number is not at most 1 either
                 raise CheckpointError(
                     f"Pictures from {names[0]!r} on hold values from {pictures.min():g} to {pictures.max():g}, expected -1 to 1. "
@@ -221,18 +233,32 @@ def _encode(
                 )
             with torch.no_grad():
                 levels = tokenizer.encode(pictures.to(device))
-            for grid, codes in zip(grids, levels, strict=True):
-                if codes.shape[1:] != grid.shape[1:]:
+            for grid, shape, dtype, codes in zip(grids, tokenizer.grid_shapes, dtypes, levels, strict=True):
+                if tuple(codes.shape[1:]) != tuple(shape):
                     raise CheckpointError(
-                        f"Pictures from {names[0]!r} on give grids {tuple(codes.shape[1:])}, expected {grid.shape[1:]}: "
+                        f"Pictures from {names[0]!r} on give grids {tuple(codes.shape[1:])}, expected {tuple(shape)}: "
                         "load_pictures must return pictures of the size that the tokenizer was built for."
                     )
-                grid[start : start + len(names)] = codes.cpu().numpy()
+                grid.append(codes.cpu().numpy().astype(dtype))
             if report is not None:
                 report(start + len(names), len(image_ids))
     finally:
         tokenizer.train(was_training)
-    return grids
+    return [np.concatenate(grid) for grid in grids], tiles
+
+
+def _find_starts(manifest: dict[str, Any], folder: Path) -> Sequence[int] | np.ndarray:
+    """The first row of each picture, and behind the last one the number of rows."""
+    count = len(manifest["image_ids"])
+    if "tiles" not in manifest:
+        return range(count + 1)
+    tiles = manifest["tiles"]
+    if len(tiles) != count or not all(isinstance(number, int) and number > 0 for number in tiles):
+        raise CheckpointError(
+            f"Code cache {folder}: its manifest has {len(tiles)} numbers of tiles for {count} pictures, expected one of at least 1 "
+            "for each. The cache is damaged: delete the folder and encode again."
+        )
+    return np.concatenate([[0], np.cumsum(tiles)])
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from plait.backbones.causal_lm import CausalLM
+from plait.data.mixture import Mixture
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import LayoutError, RecipeError
 from plait.freezing import FreezePlan
@@ -158,6 +159,32 @@ def test_tiles_stand_inside_one_pair_of_markers() -> None:
     flat = replace(document.images[0], codes=(tiles.reshape(1, 3, *GRID),))
     with pytest.raises(LayoutError, match="code grids"):
         model.builder.build([replace(document, spans=(flat,))])
+    drawn = replace(document.images[0], loss=True)
+    with pytest.raises(LayoutError, match=r"Image 'wide' carries loss and has 3 tiles, expected one.*tiling=small"):
+        model.builder.build([replace(document, spans=(drawn,))])
+    with pytest.raises(LayoutError, match=r"Image 'wide' has 3 tiles, expected one.*Decode each by itself"):
+        model.pictures(document.images)
+
+
+def test_a_tiled_picture_that_does_not_fit_its_row_says_how_many_tokens_it_takes() -> None:
+    model = tiny_synergen()
+    tiles = np.zeros((3, *GRID), dtype=np.int64)
+    document = Document((ImageSpan("wide"), TextSpan("what colour ?"), TextSpan("red", loss=True)), id="tiled")
+    mixture = Mixture(
+        sources={"vqa": [document]},
+        weights={"vqa": 1.0},
+        template=model.template,
+        builder=model.builder,
+        codes=lambda name: (tiles,),
+        row_length=16,
+        num_batches=1,
+        documents_per_window=4,
+        batches_per_window=1,
+    )
+    with pytest.raises(
+        LayoutError, match=r"'tiled' has \d+ tokens, more than the row length 16.*12 of them.*tiling\.max_tiles.*model\.fold"
+    ):
+        mixture[0]
 
 
 @pytest.mark.parametrize("condition", ["prefix", "add"])

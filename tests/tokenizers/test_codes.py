@@ -93,6 +93,27 @@ def test_levels_keep_their_own_shapes_and_integers(tmp_path: Path) -> None:
         np.testing.assert_array_equal(grid, codes[0].numpy())
 
 
+def load_tiles(names: list[str]) -> list[torch.Tensor]:
+    """One tile more from picture to picture, up to three."""
+    return [torch.stack([picture(name)] * (1 + int(name.split("/")[1]) % 3)).mul(0.5) for name in names]
+
+
+def test_tiles_of_a_picture_are_kept_together(tmp_path: Path) -> None:
+    cache, tokenizer = write_codes(tmp_path / "codes", make(), IDS, load_tiles, batch_size=4), make().eval()
+    assert len(cache) == 11
+    assert cache.level(0).shape == (4 * 1 + 4 * 2 + 3 * 3, 2, 3)
+    for name in IDS:
+        ((tiles,), (grid,)) = load_tiles([name]), cache[name]
+        expected = tokenizer.encode(tiles)[0].numpy()
+        np.testing.assert_array_equal(grid, expected if len(tiles) > 1 else expected[0])
+    path = tmp_path / "codes" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for tiles in (manifest["tiles"][:-1], [0, *manifest["tiles"][1:]]):
+        path.write_text(json.dumps({**manifest, "tiles": tiles}))
+        with pytest.raises(CheckpointError, match=r"numbers of tiles for 11 pictures, expected one of at least 1"):
+            CodeCache(tmp_path / "codes")
+
+
 def test_encoding_leaves_the_tokenizer_in_its_mode(tmp_path: Path) -> None:
     tokenizer = make().train()
     write_codes(tmp_path / "codes", tokenizer, IDS[:2], load_pictures)
