@@ -163,10 +163,13 @@ def test_every_arm_of_a_study_composes_and_is_swept(path):
     job = OmegaConf.to_container(compose_job("train", [f"experiment={name}"]).job, resolve=True)
     check_stages(job["shared"])
     check_stages(job["stages"])
+    trainings = [stage for stage in job["stages"] if stage.get("config", "train") == "train"]
     for number, arm in enumerate(job["arms"]):
-        scale = ["scale=tiny"] if number == 0 else []
-        for stage in (stage for stage in job["stages"] if stage.get("config", "train") == "train"):
+        for place, stage in enumerate(trainings):
             own = [REFERENCE.sub("earlier", item) for item in stage["overrides"]]
+            scale = (
+                ["scale=tiny"] if number == place == 0 else []
+            )  # later stages name the folder of a base, which tiny ones have not
             overrides = [*own, *job["arms"][arm], *scale, "paths.folder=here"]
             assert compose_job("train", overrides).trainer.max_steps >= 1
     params = OmegaConf.load(path).hydra.sweeper.params
