@@ -20,7 +20,8 @@ from plait.evaluation.table import spell_figure, write_row
 from plait.runs import Run
 
 PAGE, BEGIN, END = "README.md", "<!-- results -->", "<!-- end of results -->"
-SHEET = "test_combo-two_objects.png"
+SHEETS = ("test_combo-two_objects.png", "test_pair-two_objects.png")
+"""of these an arm's sheet is the first that its evaluation drew"""
 WHOLE = ("reconstruction", "captions_one_object")
 LEFT_OUT = (
     *("_places", "_unrecognisable", "_ungrammatical", "_pixel_error"),
@@ -95,8 +96,8 @@ def collect(
     place.mkdir(parents=True, exist_ok=True)
     write_json(place / "results.json", round_numbers(results))
     for arm, places in found.items():
-        sheet = next(iter(places.values())) / "evaluation" / "sheets" / SHEET
-        if sheet.is_file():
+        drawn = [next(iter(places.values())) / "evaluation" / "sheets" / sheet for sheet in SHEETS]
+        for sheet in [sheet for sheet in drawn if sheet.is_file()][:1]:
             shutil.copyfile(sheet, place / f"{arm}.png")
     if (place / PAGE).is_file():
         (place / PAGE).write_text(fill_page((place / PAGE).read_text(encoding="utf-8"), results), encoding="utf-8")
