@@ -1,6 +1,6 @@
-"""Muon (Jordan et al. 2024) in fp32, matrices of one shape together.
+"""Muon (Jordan et al. 2024) in fp32, weights of one shape together; kernels as matrices of (output channels, everything else), as there.
 
-The update of a two-dimensional weight is its momentum, orthogonalised by five Newton-Schulz steps, scaled to the size of an AdamW
+The update of a weight is its momentum, orthogonalised by five Newton-Schulz steps, scaled to the size of an AdamW
 update (Moonlight, arXiv:2502.16982, section 2.2). torch.optim.Muon does the same in bfloat16, one matrix after the other, which is
 slower on a processor without bfloat16 units (about three times, reports/benchmarks/muon.md). Here matrices of equal shape run as one
 batched product in the type of the gradient.
@@ -32,10 +32,10 @@ def orthogonalise(matrices: Float[Tensor, "n h w"], num_steps: int = 5) -> Float
 
 
 class Muon(Optimizer):
-    """Momentum with orthogonal updates for two-dimensional weights.
+    """Momentum with orthogonal updates for matrices and kernels.
 
     Args:
-        params: two-dimensional parameters or groups of them.
+        params: parameters of two axes or more, or groups of them.
         lr: base learning rate, on the scale of AdamW's.
         weight_decay: decoupled.
         momentum: of the gradient average (Nesterov).
@@ -74,7 +74,7 @@ class Muon(Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(parameter)
             average = state["momentum_buffer"].lerp_(parameter.grad, 1 - group["momentum"])
             nesterov.append(parameter.grad.lerp(average, group["momentum"]))
-        updates = orthogonalise(torch.stack(nesterov))
-        scale = 0.2 * max(parameters[0].shape) ** 0.5
+        updates = orthogonalise(torch.stack([update.flatten(1) for update in nesterov]))
+        scale = 0.2 * max(updates.shape[1:]) ** 0.5
         for parameter, update in zip(parameters, updates, strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
+            parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update.view(parameter.shape), alpha=-group["lr"] * scale)

@@ -1,6 +1,6 @@
 """Muon for the hidden matrices, AdamW for everything else, as one optimiser.
 
-Muon (Jordan et al. 2024; lightning_modules/muon.py) orthogonalises the momentum of two-dimensional weights; its authors keep
+Muon (Jordan et al. 2024; lightning_modules/muon.py) orthogonalises the momentum of matrices and kernels; its authors keep
 embeddings, heads, norms and biases with AdamW (scaling as in Moonlight, arXiv:2502.16982 section 2.2, so that one base rate
 serves both). Lightning wants a single optimiser: both work on one list of groups and one state, so schedules, clipping,
 checkpoints and the ledger see nothing unusual. Which matrices are hidden is said by name patterns, not guessed.
@@ -24,7 +24,7 @@ class MuonWithAdamW(Optimizer):
         groups: groups of a freeze plan, parameters as (name, tensor).
         lr: base learning rate of AdamW.
         muon_lr: base learning rate of Muon; None takes `lr`, which fits because the update is scaled to the size of AdamW's.
-        hidden: patterns of full parameter names ("<part>.<name>") whose two-dimensional tensors go to Muon.
+        hidden: patterns of full parameter names ("<part>.<name>") whose matrices and kernels go to Muon.
         weight_decay: of both.
         betas, eps: of AdamW.
         momentum: of Muon.
@@ -47,7 +47,7 @@ class MuonWithAdamW(Optimizer):
         matrices = [group for group in split if group["algorithm"] == "muon"]
         if not matrices:
             raise RecipeError(
-                f"No two-dimensional trainable parameter is met by hidden={list(hidden)}, so Muon has nothing to do. "
+                f"No trainable matrix or kernel is met by hidden={list(hidden)}, so Muon has nothing to do. "
                 "Name the hidden layers by their full names ('<part>.<name>'), or use AdamW."
             )
         self._muon = Muon(matrices, lr=muon_lr or lr, weight_decay=weight_decay, momentum=momentum)
@@ -87,7 +87,7 @@ def _split_groups(groups: Sequence[Mapping[str, Any]], hidden: Sequence[str]) ->
         named = list(group["params"])
         if not all(isinstance(item, tuple) for item in named):
             raise RecipeError("MuonWithAdamW needs parameters with names: pass FreezePlan.parameter_groups(model).")
-        is_hidden = [tensor.ndim == 2 and any(fnmatchcase(name, pattern) for pattern in hidden) for name, tensor in named]
+        is_hidden = [tensor.ndim >= 2 and any(fnmatchcase(name, pattern) for pattern in hidden) for name, tensor in named]
         for algorithm, wanted in (("muon", True), ("adamw", False)):
             params = [item for item, found in zip(named, is_hidden, strict=True) if found == wanted]
             if params:

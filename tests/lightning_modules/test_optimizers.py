@@ -94,6 +94,23 @@ def test_muon_is_that_of_torch(shape: tuple[int, int]) -> None:
     assert float((ours.detach() - theirs.detach()).norm() / moved) < 0.03
 
 
+def test_a_kernel_is_a_matrix_of_its_output_channels() -> None:
+    """However it lies in memory; Jordan et al. flatten it the same way."""
+    start = torch.randn(4, 3, 2, 2)
+    kernel, matrix = (
+        nn.Parameter(start.contiguous(memory_format=torch.channels_last)),
+        nn.Parameter(start.flatten(1).clone()),
+    )
+    optimizers = [Muon([kernel], lr=0.1), Muon([matrix], lr=0.1)]
+    for _ in range(3):
+        gradient = torch.randn(4, 3, 2, 2)
+        kernel.grad, matrix.grad = gradient.contiguous(memory_format=torch.channels_last), gradient.flatten(1)
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(kernel.detach().flatten(1), matrix.detach())
+    assert not torch.equal(kernel.detach(), start)
+
+
 def test_orthogonalise_is_batched() -> None:
     """Each matrix as it would be alone, singular values near 1."""
     matrices = torch.randn(3, 5, 9, generator=torch.Generator().manual_seed(0))
