@@ -77,4 +77,6 @@ class Muon(Optimizer):
         updates = orthogonalise(torch.stack([update.flatten(1) for update in nesterov]))
         scale = 0.2 * max(updates.shape[1:]) ** 0.5
         for parameter, update in zip(parameters, updates, strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update.view(parameter.shape), alpha=-group["lr"] * scale)
+            parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(
+                update.view(parameter.shape), alpha=-group["lr"] * scale
+            )
