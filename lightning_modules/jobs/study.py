@@ -96,9 +96,10 @@ def collect(
     place.mkdir(parents=True, exist_ok=True)
     write_json(place / "results.json", round_numbers(results))
     for arm, places in found.items():
-        drawn = [next(iter(places.values())) / "evaluation" / "sheets" / sheet for sheet in SHEETS]
-        for sheet in [sheet for sheet in drawn if sheet.is_file()][:1]:
-            shutil.copyfile(sheet, place / f"{arm}.png")
+        sheets = next(iter(places.values())) / "evaluation" / "sheets"
+        drawn = [sheets / sheet for sheet in SHEETS if (sheets / sheet).is_file()]
+        if drawn:
+            shutil.copyfile(drawn[0], place / f"{arm}.png")
     if (place / PAGE).is_file():
         (place / PAGE).write_text(fill_page((place / PAGE).read_text(encoding="utf-8"), results), encoding="utf-8")
     log.info("%d of %d runs are in %s", sum(map(len, found.values())), len(arms) * len(seeds), place / "results.json")

@@ -105,6 +105,18 @@ def test_results_hold_what_has_finished_and_name_what_has_not():
     assert "| tokens | 40 | 40 |" in page
 
 
+def test_the_sheet_of_an_arm_is_of_unseen_cells_or_else_of_unseen_pairs():
+    for seed, names in ((1, ["test_pair-two_objects"]), (2, ["test_pair-two_objects", "test_combo-two_objects"])):
+        write_run(list(ARMS)[seed - 1], seed, [0, 1])
+        sheets = Path("study", list(ARMS)[seed - 1], f"seed-{seed}", "evaluation", "sheets")
+        sheets.mkdir()
+        for name in names:
+            (sheets / f"{name}.png").write_text(name)
+    collect_all()
+    assert Path("report/plain.png").read_text() == "test_pair-two_objects"
+    assert Path("report/more.png").read_text() == "test_combo-two_objects"
+
+
 LEDGER_ROW = {"part": "backbone", "parameters": 1, "tensors": 1, "is_trainable": True}
 
 
