@@ -44,7 +44,8 @@ class TransformersVision(nn.Module):
     ) -> None:
         super().__init__()
         self.input = PictureInput(image_size, mean, std)
-        # channels last: a step of the vision base takes three quarters of the time on a CPU (reports/bases.md); values are the same
+        # channels last: a step of the vision base takes three quarters of the time on a CPU (reports/bases.md); the same up to
+        # rounding
         self.model = model.to(memory_format=torch.channels_last)
         self.image_size = self.input.image_size
         self.width, self.grid_shape = _measure(model, self.image_size)
