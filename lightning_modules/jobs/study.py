@@ -62,7 +62,7 @@ def collect(
         the recipe examined its models while they trained, curves and the ratios of costs to reach a level.
     """
     places = {arm: {seed: Path(folder, arm, f"seed-{seed}") for seed in seeds} for arm in arms}
-    items = read_items(places)
+    items = read_items(places, trainings[-1])
     missing = [f"{arm}/seed-{seed}" for arm in arms for seed in seeds if seed not in items.get(arm, ())]
     if reference not in items:
         log.info("no run of %s has finished yet: there is nothing to compare the other arms with", reference)
@@ -157,15 +157,24 @@ def _flops(place: Path) -> float:
     return Run(place).cost["training_flops_by_rule"]
 
 
-def read_items(places: Mapping[str, Mapping[int, Path]]) -> dict[str, dict[int, Any]]:
-    """arm -> seed -> judged items, of what has finished."""
+def read_items(places: Mapping[str, Mapping[int, Path]], last: str) -> dict[str, dict[int, Any]]:
+    """arm -> seed -> judged items, of what has finished: the stage `last`, and then the evaluation of what it left.
+
+    An evaluation of weights that are being trained anew (the config has changed since) is none.
+    """
     found: dict[str, dict[int, Any]] = {}
     for arm, seeds in places.items():
         for seed, place in seeds.items():
-            job = place / "evaluation" / "job.json"
-            if job.is_file() and _read(job)["state"] == "finished":
+            if _is_evaluated(place / "evaluation", place / last):
                 found.setdefault(arm, {})[seed] = _read(place / "evaluation" / "items.json")
     return found
+
+
+def _is_evaluated(evaluation: Path, training: Path) -> bool:
+    jobs = [_read(stage / "job.json") for stage in (evaluation, training) if (stage / "job.json").is_file()]
+    if [job["state"] for job in jobs] != ["finished", "finished"]:
+        return False
+    return jobs[1]["id"] in [parent["job"] for parent in _read(evaluation / "lineage.json")["parents"]]
 
 
 def fill_page(page: str, results: Mapping[str, Any]) -> str:

@@ -74,6 +74,7 @@ def write_run(arm: str, seed: int, right: list[int]) -> None:
     ledger = {"rows": [], "digests": {}}
     row = {"step": 1, "perf/rate_tokens_per_s": 10.0, "perf/step_duration_s": 2.0}
     files = {"evaluation/items.json": {"val/captions": scores}, "evaluation/job.json": cost, "pretraining/job.json": cost}
+    files["evaluation/lineage.json"] = {"parents": [{"part": "model", "job": cost["id"]}]}
     files |= {"evaluation/summary.json": {"policy/image": "one"}, "pretraining/passport.json": passport}
     files |= {"pretraining/ledger.json": ledger, "pretraining/metrics.jsonl": row}
     for name, content in files.items():
@@ -105,6 +106,16 @@ def test_results_hold_what_has_finished_and_name_what_has_not():
     assert "| tokens | 40 | 40 |" in page
 
 
+@pytest.mark.parametrize("change", [{"state": "running"}, {"id": "another run"}], ids=["trains anew", "trained anew"])
+def test_an_evaluation_of_weights_that_are_gone_is_not_collected(change):
+    """A study whose config has changed is run again over its old folders, and collects after every arm."""
+    for seed in (1, 2):
+        write_run("plain", seed, [0, 1])
+    job = Path("study/plain/seed-2/pretraining/job.json")
+    job.write_text(json.dumps(json.loads(job.read_text()) | change))
+    assert collect_all()["missing"] == ["plain/seed-2", "more/seed-1", "more/seed-2"]
+
+
 def test_the_sheet_of_an_arm_is_of_unseen_cells_or_else_of_unseen_pairs():
     for seed, names in ((1, ["test_pair-two_objects"]), (2, ["test_pair-two_objects", "test_combo-two_objects"])):
         write_run(list(ARMS)[seed - 1], seed, [0, 1])
@@ -120,7 +131,7 @@ def test_the_sheet_of_an_arm_is_of_unseen_cells_or_else_of_unseen_pairs():
 LEDGER_ROW = {"part": "backbone", "parameters": 1, "tensors": 1, "is_trainable": True}
 
 
-def write_curve(place: Path, values: list[float]) -> None:
+def write_curve(place: Path, values: list[float], id: str = "base") -> None:
     """Ten tokens per step, of one trained parameter; an examination every step."""
     place.mkdir(parents=True, exist_ok=True)
     rows = [
@@ -129,7 +140,7 @@ def write_curve(place: Path, values: list[float]) -> None:
     ]
     (place / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (place / "ledger.json").write_text(json.dumps({"rows": [LEDGER_ROW], "digests": {}}))
-    (place / "job.json").write_text(json.dumps({"id": "x", "duration_s": 1.0, "state": "finished"}))
+    (place / "job.json").write_text(json.dumps({"id": id, "duration_s": 1.0, "state": "finished"}))
     (place / "passport.json").write_text(json.dumps({"code": {"commit": "abc", "changed": []}, "state": "finished"}))
 
 
@@ -137,8 +148,8 @@ def test_costs_of_a_level_are_compared_with_and_without_what_the_base_had_cost()
     for seed in (1, 2):
         write_run("plain", seed, [0, 1])
         write_run("more", seed, [1, 1])
-        write_curve(Path(f"study/plain/seed-{seed}/pretraining"), [0.0, 0.0, 0.0, 0.5])
-        write_curve(Path(f"study/more/seed-{seed}/pretraining"), [0.0, 0.5, 0.5, 0.6])
+        write_curve(Path(f"study/plain/seed-{seed}/pretraining"), [0.0, 0.0, 0.0, 0.5], f"plain{seed}")
+        write_curve(Path(f"study/more/seed-{seed}/pretraining"), [0.0, 0.5, 0.5, 0.6], f"more{seed}")
     write_curve(Path("study/shared/one"), [0.0, 0.0])
     settings = {"name": "study", "folder": "study", "arms": ARMS, "seeds": [1, 2], "reference": "plain", "report": "report"}
     results = collect(**settings, starts_from={"more": "one"})
