@@ -76,7 +76,7 @@ def collect(
         "shared": {
             place.name: _describe(place)
             for place in sorted(Path(folder, "shared").glob("*/"))
-            if (place / "job.json").is_file()
+            if (place / "job.json").is_file() and ".old-" not in place.name  # what a curriculum has set aside
         },
         "policy": _read(next(iter(found[reference].values())) / "evaluation" / "summary.json")["policy/image"],
         "arms": {

@@ -107,13 +107,17 @@ def test_results_hold_what_has_finished_and_name_what_has_not():
 
 
 @pytest.mark.parametrize("change", [{"state": "running"}, {"id": "another run"}], ids=["trains anew", "trained anew"])
-def test_an_evaluation_of_weights_that_are_gone_is_not_collected(change):
+def test_what_a_later_run_has_replaced_is_not_collected(change):
     """A study whose config has changed is run again over its old folders, and collects after every arm."""
     for seed in (1, 2):
         write_run("plain", seed, [0, 1])
     job = Path("study/plain/seed-2/pretraining/job.json")
     job.write_text(json.dumps(json.loads(job.read_text()) | change))
-    assert collect_all()["missing"] == ["plain/seed-2", "more/seed-1", "more/seed-2"]
+    for name in ("text", "text.old-1"):
+        write_curve(Path("study/shared", name), [0.0])
+    results = collect_all()
+    assert results["missing"] == ["plain/seed-2", "more/seed-1", "more/seed-2"]
+    assert list(results["shared"]) == ["text"]
 
 
 def test_the_sheet_of_an_arm_is_of_unseen_cells_or_else_of_unseen_pairs():
