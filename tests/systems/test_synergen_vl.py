@@ -42,17 +42,15 @@ class Tokenizer:
         return codes[0][:, None].float().expand(-1, 3, -1, -1) / 32 - 1
 
 
-def tiny_backbone(architecture: str = "llama") -> CausalLM:
+def tiny_backbone(architecture: str = "llama", **sizes: int) -> CausalLM:
+    tiny = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
     return CausalLM.from_config(
         architecture,
         vocab_size=Text.size + 5,
-        hidden_size=32,
-        intermediate_size=64,
         num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
         head_dim=16,
         max_position_embeddings=256,
+        **(tiny | sizes),
     )
 
 

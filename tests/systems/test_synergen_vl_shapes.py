@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from plait.backbones.causal_lm import CausalLM
 from plait.document import Document, ImageSpan, TextSpan
 from plait.freezing import FreezePlan
 from plait.sampling.policies import SamplingPolicy
 from plait.systems.synergen_vl import SynergenTemplate, build
-from tests.systems.test_synergen_vl import Text, Tokenizer
+from tests.systems.test_synergen_vl import Text, Tokenizer, tiny_backbone
 
 SHAPES = {
     "red": ["111", "101", "111"],
@@ -56,19 +55,8 @@ def seen(grid: np.ndarray) -> str | None:
 
 def small_model():
     torch.manual_seed(0)
-    backbone = CausalLM.from_config(
-        "llama",
-        vocab_size=Text.size + 5,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=256,
-    )
     return build(
-        backbone=backbone,
+        backbone=tiny_backbone(hidden_size=64, intermediate_size=128, num_attention_heads=4, num_key_value_heads=2),
         vision_tokenizer=Square(),
         text_tokenizer=Text(),
         template=SynergenTemplate(text_to_image_ratio=1.0, caption_dropout=0.1),
