@@ -5,6 +5,7 @@ over micro-batches or ranks of different size is the mean over their targets.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ class StepBook:
         own |= {f"counts/{name}": float(count) for name, count in self.counts.items()}
         own |= {f"metric_counts/{name}": float(count) for name, (_, count) in self.metrics.items()}
         totals = Totals()
-        for rank in _gather(own):
+        for rank in gather_ranks(own):
             for key, value in rank.items():
                 kind, _, name = key.partition("/")
                 if kind == "loss":
@@ -83,7 +84,8 @@ def _read(values: list[float | Tensor]) -> list[float]:
     return [next(read) if isinstance(value, Tensor) else float(value) for value in values]
 
 
-def _gather(own: dict[str, float]) -> list[dict[str, float]]:
+def gather_ranks(own: Any) -> list[Any]:
+    """What every rank has, in rank order (every rank must call)."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [own]
     gathered: list = [None] * torch.distributed.get_world_size()

@@ -6,7 +6,7 @@ Lightning does not find it for `ckpt_path="last"`.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 from torch import Tensor
 
-from plait.checkpoints import read_checkpoint, save_checkpoint
+from plait.checkpoints import check_finite, read_checkpoint, save_checkpoint
 from plait.errors import CheckpointError
 
 PREFIX = "model."
@@ -35,13 +35,15 @@ class FolderCheckpointIO(CheckpointIO):
         self.parents = list(parents)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write the folder; an older one of the same name stays whole until the new one is."""
+        """Write the folder; an older one of the same name stays whole until the new one is, and where weights or moments of the optimiser
+        are not finite for good."""
         if storage_options is not None:
             raise CheckpointError(f"storage_options={storage_options!r} has no meaning for checkpoint folders: leave it out.")
         if Path(path).suffix != ".ckpt":
             raise CheckpointError(f"{path}: a checkpoint folder must end in '.ckpt', else Lightning does not find it again.")
         state = dict(checkpoint)
         weights: dict[str, Tensor] = {name.removeprefix(PREFIX): value for name, value in state.pop("state_dict").items()}
+        check_finite(dict(_iterate_training(state)), f"{path} is not written: the training state that is to be saved")
         save_checkpoint(
             path,
             weights,
@@ -66,3 +68,13 @@ class FolderCheckpointIO(CheckpointIO):
         """Delete the folder."""
         if Path(path).exists():
             shutil.rmtree(path)
+
+
+def _iterate_training(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that training goes on with besides the weights of the model: the optimiser's, and the weights behind an average."""
+    yield from state.get("current_model_state", {}).items()
+    for optimizer in state.get("optimizer_states", ()):
+        for number, moments in optimizer["state"].items():
+            yield from (
+                (f"{name} of parameter {number}", value) for name, value in moments.items() if isinstance(value, Tensor)
+            )

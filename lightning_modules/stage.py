@@ -5,9 +5,11 @@ weight * sum / count, where the count is that of the whole optimiser step, all m
 of its own targets or of those of several terms, which then have one mean. Lightning's division by `accumulate_grad_batches` and
 DDP's mean over ranks are cancelled. So 1 x 8, 4 x 2 and 2 ranks x 4 give the same gradient. Logged are step 1 (the very first
 loss tells most: ln(vocabulary), or a mistake) and every `log_every_n_steps`-th; validation means go through `self.log`, so that
-callbacks can monitor them.
+callbacks can monitor them. A step whose loss or gradient is not finite changes nothing (lightning_modules/step_guard.py).
 """
 
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -19,10 +21,13 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_modules.books import StepBook
 from lightning_modules.resume import random_states_of_all_ranks, restore_random_state, settle_progress
+from lightning_modules.step_guard import StepGuard
 from plait.checkpoints import assign_weights
 from plait.errors import RecipeError
 from plait.freezing import FreezePlan, scale_groups
 from plait.protocols import LossTerms
+
+log = logging.getLogger(__name__)
 
 
 class Stage(lightning.LightningModule):
@@ -36,6 +41,7 @@ class Stage(lightning.LightningModule):
         freeze_plan: what trains; None trains everything.
         term_weights: weight per loss term; empty weighs all terms 1, otherwise every term must be named.
         averaged_over: term -> the terms whose targets it is averaged over; a term that is not named is averaged over its own.
+        not_finite, max_skipped: what happens where a step is not finite, "stop" or "skip" (at most so many); see `StepGuard`.
     """
 
     term_unit: ClassVar[str | None] = "nats"
@@ -51,6 +57,8 @@ class Stage(lightning.LightningModule):
         freeze_plan: FreezePlan | None = None,
         term_weights: Mapping[str, float] | None = None,
         averaged_over: Mapping[str, Sequence[str]] | None = None,
+        not_finite: str = "stop",
+        max_skipped: int = 10,
     ) -> None:
         super().__init__()
         if max_steps < 1:
@@ -65,28 +73,33 @@ class Stage(lightning.LightningModule):
         self.term_weights, self.averaged_over = dict(term_weights or {}), dict(averaged_over or {})
         self.planned = self.freeze_plan.apply(model)  # before DDP looks at what requires a gradient
         self._random_states: list[dict[str, Any]] | None = None
+        self.guard = StepGuard(not_finite, max_skipped)
         self._train_book, self._validation_book = StepBook(), StepBook()
-        self._gradient_norm: float | Tensor = 0.0
+        self._gradient_norm = 0.0
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss of one micro-batch, normalised over its optimiser step."""
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.guard.begin(self.model, self.device)
         terms = self.model.loss(batch)
         counts = _step_counts(batch)
         divisor = self.trainer.accumulate_grad_batches * self.trainer.world_size
-        loss = self._weigh(terms, counts, divisor)
+        factors, loss = self._weigh(terms, counts, divisor)
         if self._is_logged(self.global_step):
             self._train_book.add(terms, loss.detach() / divisor)
-        return loss
+        return self.guard.mark(batch, terms.sums, factors, loss)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log an optimiser step that is due, all its micro-batches and ranks together."""
+        """Log an optimiser step that is due, all its micro-batches and ranks together, and one that was not taken at once."""
+        if self.guard.has_skipped:
+            self.log_row({"train/skipped_steps": self.guard.num_skipped})
         if self._train_book.is_empty or (batch_idx + 1) % self.trainer.accumulate_grad_batches:
             return
         totals, counts = self._train_book.close(), _step_counts(batch)
         _compare_counts(totals.counts, {name: counts.get(name, self._count(name, counts)) for name in totals.counts})
         rates = [group["lr"] for group in self.trainer.optimizers[0].param_groups]
         values = {f"train/{name}": value for name, value in totals.means(self.term_unit).items()}
-        values |= {"train/gradient_norm": float(self._gradient_norm), "train/learning_rate": max(rates)}
+        values |= {"train/gradient_norm": self._gradient_norm, "train/learning_rate": max(rates)}
         self.log("train/loss", totals.loss, prog_bar=True, logger=False, batch_size=1)
         self.log_row({"train/loss": totals.loss, **values})
 
@@ -104,8 +117,12 @@ class Stage(lightning.LightningModule):
         totals = self._validation_book.close()
         means = {name: (total, self._count(name, totals.counts)) for name, total in totals.sums.items()}
         shares = [self._weight(name) * total / count for name, (total, count) in means.items() if count]
-        values = {f"val/{name}": value for name, value in totals.means(self.term_unit).items()}
-        self.log_dict({**values, "val/loss": sum(shares)}, batch_size=1)
+        values = {f"val/{name}": value for name, value in totals.means(self.term_unit).items()} | {"val/loss": sum(shares)}
+        if broken := [name for name, value in values.items() if not math.isfinite(value)]:
+            log.warning(
+                "The validation after step %d is not finite in %s. Training goes on.", self.global_step, ", ".join(broken)
+            )
+        self.log_dict(values, batch_size=1)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """One optimiser over the groups of the freeze plan, and the schedule by step."""
@@ -145,22 +162,30 @@ class Stage(lightning.LightningModule):
                 logger.resume_from(self.global_step)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Note the gradient norm of steps that are logged, before clipping."""
-        if not self._train_book.is_empty:
-            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
+        """Note the gradient norm before clipping; without a finite one the optimiser finds no gradients, or never steps."""
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        self._gradient_norm = float(torch.nn.utils.get_total_norm(gradients))
+        if not math.isfinite(self._gradient_norm):
+            self.guard.refuse(self, optimizer)
+
+    def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any | None) -> None:
+        """Go on in the schedule, if the step was taken."""
+        if not self.guard.has_skipped:
+            super().lr_scheduler_step(scheduler, metric)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what makes a resume exact."""
         trainer = self.trainer
         settle_progress(checkpoint["loops"], trainer.num_training_batches, trainer.accumulate_grad_batches)
         checkpoint["random_states"] = random_states_of_all_ranks()
+        checkpoint["skipped_steps"] = self.guard.num_skipped
         checkpoint["model_class"] = f"{type(self.model).__module__}.{type(self.model).__qualname__}"
         checkpoint["is_complete"] = trainer.global_step >= self.max_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the generators' states until the first step: sanity checks and loaders may draw before."""
         self._random_states = checkpoint.get("random_states")
+        self.guard.num_skipped = checkpoint.get("skipped_steps", 0)
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> Any:
         """Strict loading with our own error, which names what differs."""
@@ -184,7 +209,8 @@ class Stage(lightning.LightningModule):
     def _count(self, term: str, counts: Mapping[str, float]) -> float:
         return sum(counts.get(name, 0.0) for name in self.averaged_over.get(term, (term,)))
 
-    def _weigh(self, terms: LossTerms, counts: Mapping[str, float], divisor: int) -> Tensor:
+    def _weigh(self, terms: LossTerms, counts: Mapping[str, float], divisor: int) -> tuple[dict[str, float], Tensor]:
+        """(term -> the factor of its sum, the loss)"""
         spoken = {*self.term_weights, *self.averaged_over} - {*terms.sums}  # of terms that the model does not make
         spoken = spoken.union(*(self.averaged_over.get(name, (name,)) for name in terms.sums))
         strange = sorted(spoken - set(counts))
@@ -198,12 +224,13 @@ class Stage(lightning.LightningModule):
             raise RecipeError(
                 f"An optimiser step without a single target (terms {', '.join(counts)}): look at it with the audit."
             )
-        means = [(name, value, self._count(name, counts)) for name, value in terms.sums.items()]
+        means = {name: self._count(name, counts) for name in terms.sums}
         # one number per term, one product: in a small model every further node of the graph is felt
         # of a term without targets, too, where several ranks train: its parts need a gradient (0) on each of them
         is_shared = self.trainer.world_size > 1
-        shares = [value * (self._weight(name) * divisor / (count or 1.0)) for name, value, count in means if count or is_shared]
-        return sum(shares[1:], shares[0]) if shares else torch.zeros((), device=self.device, requires_grad=True)
+        factors = {name: self._weight(name) * divisor / (count or 1.0) for name, count in means.items() if count or is_shared}
+        shares = [terms.sums[name] * factor for name, factor in factors.items()]
+        return factors, sum(shares[1:], shares[0]) if shares else torch.zeros((), device=self.device, requires_grad=True)
 
 
 def _step_counts(batch: Any) -> Mapping[str, float]:

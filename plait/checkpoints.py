@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -78,11 +79,13 @@ def save_checkpoint(
         facts: fields of `Manifest` (model, config, parents, step, is_complete).
 
     Raises:
-        CheckpointError: the state or config holds something that cannot be written without pickle.
+        CheckpointError: weights are not finite (an older checkpoint stays as it is), or the state or config holds something that cannot be
+            written without pickle.
     """
     if isinstance(weights, nn.Module):
         facts.setdefault("model", f"{type(weights).__module__}.{type(weights).__qualname__}")
         weights = weights.state_dict()
+    check_finite(weights, f"{folder} is not written: what is to be saved")
     tensors, aliases = _untie(weights)
     try:
         json.dumps([facts.get("config"), facts.get("parents")])
@@ -211,16 +214,7 @@ def check_weights(module: nn.Module, weights: Mapping[str, Tensor], origin: str,
     Raises:
         CheckpointError: see `load_weights`.
     """
-    # narrower floats (8 bits) have no test of their own, and are not what trains
-    wide = {name: value for name, value in weights.items() if value.is_floating_point() and value.element_size() > 1}
-    broken = {name: int((~value.isfinite()).sum()) for name, value in wide.items() if not bool(value.isfinite().all())}
-    if broken:
-        name, count = next(iter(broken.items()))
-        raise CheckpointError(
-            f"{origin} holds broken weights: {len(broken)} of {len(weights)} tensors have values that are not finite ({name}: {count} "
-            f"of {weights[name].numel()}). Expected numbers: the training has diverged, or what wrote the file was broken. "
-            "Next: take an earlier checkpoint, or train again, at a lower rate or with gradient_clip_val."
-        )
+    check_finite(weights, origin)
     own = module.state_dict()
     missing = [name for name in own if name not in weights]
     unexpected = [name for name in weights if name not in own]
@@ -246,6 +240,28 @@ def check_weights(module: nn.Module, weights: Mapping[str, Tensor], origin: str,
             f"{origin} does not fit {type(module).__name__}: {'; '.join(problems)}. "
             "Build the model from the config in the checkpoint's manifest, or load with is_strict=False to take what fits."
         )
+
+
+def check_finite(weights: Mapping[str, Tensor], origin: str) -> None:
+    """Refuse weights that are no numbers.
+
+    Args:
+        origin: names the source of the weights in the error.
+
+    Raises:
+        CheckpointError: names the first tensor, and counts the others.
+    """
+    # narrower floats (8 bits) have no test of their own, and are not what trains
+    wide = {name: value for name, value in weights.items() if value.is_floating_point() and value.element_size() > 1}
+    if not wide or bool(torch.stack([value.isfinite().all().cpu() for value in wide.values()]).all()):
+        return
+    broken = {name: count for name, value in wide.items() if (count := int((~value.isfinite()).sum()))}
+    name, count = next(iter(broken.items()))
+    raise CheckpointError(
+        f"{origin} holds broken weights: {len(broken)} of {len(weights)} tensors have values that are not finite ({name}: {count} "
+        f"of {weights[name].numel()}). Expected numbers: the training has diverged, or what wrote the file was broken. "
+        "Next: take an earlier checkpoint, or train again, at a lower rate or with gradient_clip_val."
+    )
 
 
 def file_hash(path: Path | str) -> str:

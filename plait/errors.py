@@ -21,6 +21,10 @@ class CheckpointError(PlaitError):
     """A checkpoint is missing, damaged or belongs to another model."""
 
 
+class NotFiniteError(PlaitError):
+    """A training step made a loss or a gradient that is no finite number."""
+
+
 class RecipeError(PlaitError):
     """Two parts of a recipe do not fit together, or a recipe asks for something that is not there."""
 

@@ -61,11 +61,16 @@ def test_gradient_is_that_of_the_means(tmp_path: Path) -> None:
         torch.testing.assert_close(stepped[name], parameter.detach() - parameter.grad, atol=1e-6, rtol=1e-6)
 
 
-def run_rank(rank: int, port: int, folder: Path) -> None:
-    """One of two ranks, in a process of its own."""
+def start_rank(rank: int, port: int) -> None:
+    """Make this process one of two ranks."""
     torch.set_num_threads(1)  # a fork does not inherit the threads of its parent's pool
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     os.environ.update({**address, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+
+
+def run_rank(rank: int, port: int, folder: Path) -> None:
+    """One of two ranks, in a process of its own."""
+    start_rank(rank, port)
     torch.manual_seed(0)
     stage = Stage(Plain(), max_steps=1, optimizer=functools.partial(torch.optim.SGD, lr=1.0))
     data = DataModule(Numbers(2, 4, 2, rank=rank, num_ranks=2))

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from plait.backbones.text import WordTokenizer
-from plait.checkpoints import load_weights, read_checkpoint, save_checkpoint
+from plait.checkpoints import file_hash, load_weights, read_checkpoint, save_checkpoint
 from plait.runs import Run
 from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
 from tests.malformed.standard import Attempt, Case, assert_refused, table
@@ -78,12 +79,25 @@ def weights(
     return prepare
 
 
-def broken(value: float) -> Tied:
-    """A model whose training has diverged."""
+def spoil(value: float) -> Damage:
+    """Put a value into the weights that is no number, and the hash that fits: nothing of ours writes such a file."""
+
+    def damage(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        tensors["embed.weight"][1, 2] = value
+        save_file(tensors, folder / "model.safetensors")
+        edit(hashes={"model.safetensors": file_hash(folder / "model.safetensors")})(folder)
+
+    return damage
+
+
+def broken_weights(folder: Path) -> Attempt:
+    """A model whose training has diverged is to replace one that has not."""
+    save_checkpoint(folder / "last.ckpt", Tied())
     model = Tied()
     with torch.no_grad():
-        model.embed.weight[1, 2] = value
-    return model
+        model.embed.weight[1, 2] = float("nan")
+    return lambda: save_checkpoint(folder / "last.ckpt", model)
 
 
 def state(damage: Damage, has_state: bool = True, **options: Any) -> Any:
@@ -211,17 +225,24 @@ ENCODE = "delete the folder and encode again"
     ),
     Case(
         "weights-of-nan",
-        weights(nothing, saved=lambda: broken(float("nan"))),
+        weights(spoil(float("nan"))),
         r"base holds broken weights: \d of \d tensors.*embed\.weight",
         "1 of 15.*Expected numbers",
         "take an earlier checkpoint",
     ),
     Case(
         "weights-of-infinity",
-        weights(nothing, saved=lambda: broken(float("-inf")), is_strict=False),
+        weights(spoil(float("-inf")), is_strict=False),
         r"base holds broken.*embed\.weight",
         "not finite",
         "at a lower rate",
+    ),
+    Case(
+        "saving-broken-weights",
+        broken_weights,
+        r"last\.ckpt is not written: .* holds broken weights: 1 of \d|2 of",
+        r"embed\.weight: 1 of 15.*Expected numbers",
+        "take an earlier checkpoint",
     ),
     Case(
         "torn-tie",
