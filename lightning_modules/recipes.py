@@ -26,7 +26,18 @@ PLAIN_REFERENCE = re.compile(r"\$\{[A-Za-z_]\w*(\.\w+)*\}")
 MENTION = re.compile(r"[{:]([A-Za-z_]\w*)")
 """The first word of a reference: of ${model}, ${paths.folder}, ${part_of:model.builder}, ${budget.${job_type}.max_steps}."""
 
-_EVALUATION = ("job", "n", "tuning_n", "seed", "evaluation", "text_policy", "prose_policy", "image_policy", "image_policies")
+_EVALUATION = (
+    "job",
+    "n",
+    "tuning_n",
+    "seed",
+    "evaluation",
+    "text_policy",
+    "prose_policy",
+    "image_policy",
+    "image_policies",
+    "kept_of",
+)
 _PLACES = (
     "run",
     "name",
@@ -34,6 +45,8 @@ _PLACES = (
     "group",
     "paths",
     "base",
+    "text_base",
+    "saved",
     "base_command",
     "codes",
     "checkpoint",

@@ -48,10 +48,10 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sketches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished multirun of `plait-train -m curriculum=sketches`: two of its arms with three seeds each and their evaluations. Read it,
+    """A finished multirun of `plait-train -m curriculum=sketches`: all of its arms with three seeds each and their evaluations. Read it,
     never write into it."""
     folder = tmp_path_factory.mktemp("runs") / "sketches"
-    _train("-m", "curriculum=sketches", "arm=long,short", f"place={folder}")
+    _train("-m", "curriculum=sketches", f"place={folder}")
     return folder
 
 

@@ -6,6 +6,7 @@ It reads what `plait-evaluate` left and writes table.json, table.md and a W&B ta
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def write_table(table: Mapping[str, Any], folder: str | Path, loggers: Mapping[s
 
 def _find(name: str, places: Sequence[str]) -> list[Path]:
     """The folders of the evaluations of a row."""
-    found = [path for place in places for path in (sorted(Path().glob(place)) if "*" in place else [Path(place)])]
+    found = [path for place in places for path in (sorted(map(Path, glob(place))) if "*" in place else [Path(place)])]
     inside = [path / "evaluation" if (path / "evaluation").is_dir() else path for path in found]
     if not inside:
         raise CheckpointError(f"rows.{name}={list(places)} names no folder. Expected evaluations. Next: check the paths.")

@@ -44,7 +44,8 @@ def run_arm(
 
     Args:
         folder: of the study: shared stages work in `folder/shared/<stage>`, those of an arm in `folder/<arm>/seed-<seed>/<stage>`.
-        arms: arm -> its overrides, for those of `stages` that train.
+        arms: arm -> its overrides, for those of `stages` that train. A reference that is to stand in their configs is written with a
+            backslash, `\\${seed}`: resolved here it would make every seed a configuration of its own.
         seeds: all seeds of the study.
         reference: the arm that the others are compared with.
         shared, stages: see `run_curriculum`; the seed of `stages` is that of the arm.

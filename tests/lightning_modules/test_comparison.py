@@ -39,12 +39,12 @@ def write(place: str, right: list[int], protocol: dict | None = None, state: str
     return place
 
 
-def test_seeds_become_rows_and_a_row_is_named_the_winner():
+def test_seeds_become_rows_and_a_row_is_named_the_winner(tmp_path):
     for seed in (1, 2, 3):
         write(f"good/seed-{seed}", [1, 1, 1, 1] * 10)
         write(f"bad/seed-{seed}", [0, 0, 0, seed % 2] * 10)
     table = compare_runs(
-        rows={"good": ["good/seed-*"], "bad": ["bad/seed-1", "bad/seed-2/evaluation", "bad/seed-3"]}, folder="out"
+        rows={"good": [f"{tmp_path}/good/seed-*"], "bad": ["bad/seed-1", "bad/seed-2/evaluation", "bad/seed-3"]}, folder="out"
     )
     good, bad = (table["rows"][name] for name in ("good", "bad"))
     assert table["reference"] == "good"

@@ -9,10 +9,12 @@ from omegaconf import OmegaConf
 from lightning_modules.jobs.study import BEGIN, END, collect, fill_page, write_tables
 from lightning_modules.loops.curriculum import REFERENCE, check_stages, compose_job
 from lightning_modules.loops.study import lock, run_arm
+from lightning_modules.recipes import NO_SETTINGS
 from plait.errors import CheckpointError, RecipeError
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = sorted((ROOT / "conf" / "experiment").rglob("study_*.yaml"))
+CURRICULA = sorted((ROOT / "conf" / "curriculum").glob("*.yaml"))
 WRITE = "tests.lightning_modules.stub_jobs.write"
 SHARED = [{"name": "one", "overrides": [f"job={{_target_:{WRITE},folder:${{paths.folder}},value:1}}"]}]
 STAGES = [
@@ -63,6 +65,26 @@ def test_an_arm_that_another_process_works_on_is_left_to_it():
 def test_an_unknown_arm_names_those_that_there_are():
     with pytest.raises(RecipeError, match=r"no arm 'best' with seed 1: expected one of \['plain', 'more'\]"):
         run("best", 1)
+
+
+def list_told(path: Path, seed: int) -> list[str]:
+    """Every override that the stages and arms of a curriculum or study are given, with one seed in a folder of its own."""
+    is_study = path in STUDIES
+    name = f"experiment={path.parent.name}/{path.stem}" if is_study else f"curriculum={path.stem}"
+    config = compose_job("train", [name, f"seed={seed}", f"paths.root=root-{seed}", f"paths.folder=root-{seed}/all"])
+    job = {
+        key: OmegaConf.to_container(config.job[key], resolve=True) for key in ("arms", "shared", "stages") if key in config.job
+    }
+    stages = [stage for stage in (*job.get("shared", ()), *job["stages"]) if stage.get("config") != "report"]
+    words = [item for own in (*job.get("arms", {}).values(), *(stage["overrides"] for stage in stages)) for item in own]
+    return [REFERENCE.sub(f"root-{seed}", item) for item in words]
+
+
+@pytest.mark.parametrize("path", [*STUDIES, *CURRICULA], ids=lambda path: path.stem)
+def test_two_seeds_in_two_folders_are_one_configuration(path: Path):
+    """What they are told differs in nothing that counts as a setting: `plait-compare` would call them two configurations."""
+    differ = [one for one, other in zip(list_told(path, 1), list_told(path, 2), strict=True) if one != other]
+    assert not [item for item in differ if item.lstrip("+~").partition("=")[0].partition(".")[0] not in NO_SETTINGS]
 
 
 def write_run(arm: str, seed: int, right: list[int]) -> None:
