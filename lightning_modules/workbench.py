@@ -1,33 +1,56 @@
-"""A finished run on the desk: opened from disk or W&B, its model asked again with other settings.
+"""A run on the desk: opened from disk or W&B, its model asked, trained further and compared. The one way in for notebooks.
 
-It knows that a model completes documents, and neither what is right nor how it was trained. To train it further:
-lightning_modules/loops/further.py; to watch one that still trains: lightning_modules/watching.py.
+    desk = open_run("outputs/demo/instruction")        # also "outputs/mine" (exported), or "entity/project/run" of W&B
+    desk.draw("a red car", guidance=2.0, seed=1)       # -> Answers: shows itself, has .pictures, .text, .texts; each answer has them too
+    desk.draw(["a red car", "a blue key"], num_samples=4, temperature=0.7)
+    desk.ask("mine.png", "what is on the left ?")
+    desk.caption("mine.png")
+    desk.edit("mine.png", "the car turns blue .")
+    desk.tell("here is a red car .", max_images=3, text_temperature=0.5)
+    desk.tell(["here is a red car .", "mine.png", "the car turns blue ."])
+    desk.chat([{"role": "user", "content": [{"type": "image", "image": "mine.png"}, {"type": "text", "text": "what is it ?"}]}])
+    desk.go_on([desk.world.source("edits", "val")[0]])  # documents of the data, up to what is to be learned from them
+    desk.train_further(20, overrides=["stage.optimizer.lr=1e-3"])  # -> the desk of the new run
+    desk.compare(open_run("outputs/other/instruction"))            # -> Comparison: shows itself, has .table, .verdicts, .sentences
+    Comparison.below("outputs/sketches")               # all configurations of a multirun, seeds together
+    desk.figures, desk.metrics, desk.samples, desk.config, desk.ledger, desk.passport, desk.cost, desk.folder, desk.is_complete
+    desk.curves("train/text_loss_nats", "train/image_loss_nats")
+    desk.model, desk.world, desk.policies
+
+A picture is the path of a file, a PIL picture, an array of uint8, or the id of a picture of the world. Settings of sampling are those of
+`plait.sampling.policies.SamplingPolicy` by name; see `lightning_modules.desk.asking.Asker`, which `plait-generate` asks through, too.
 """
 
+import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lightning_modules.desk.answers import Answers
+from lightning_modules.desk.asking import Asker
+from lightning_modules.desk.comparing import Comparison, find_evaluation
+from lightning_modules.desk.shelf import Source
 from lightning_modules.instantiate import Assembly
-from lightning_modules.jobs.gallery import complete, cut_prompt
 from lightning_modules.launch import adopt_run, load_bases
+from lightning_modules.loops import further
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.mirror import fetch_run
-from lightning_modules.wiring import LiveCodes
-from plait.data.mixture import encode_images
+from lightning_modules.recipes import is_saved_model
+from lightning_modules.screen import draw_curves
 from plait.document import Document
 from plait.errors import CheckpointError, RecipeError
 from plait.protocols import Policy
-from plait.rendering import Sample
 from plait.runs import Run
 
 WANDB_PATH = re.compile(r"[^/\s]+/[^/\s]+/[^/\s]+")
+log = logging.getLogger(__name__)
 
 
-def open_run(place: str | Path, fetched: str | Path = "outputs/wandb") -> Run:
-    """A run by its folder, or by its path in W&B; it may still go on.
+def open_run(place: str | Path, fetched: str | Path = "outputs/wandb") -> "Desk":
+    """A run by its folder, or by its path in W&B; it may still go on. A saved model (`plait-export`) opens too, as far as it goes.
 
     Args:
         place: a folder, entity/project/run, or entity/project/artifact:version.
@@ -36,76 +59,175 @@ def open_run(place: str | Path, fetched: str | Path = "outputs/wandb") -> Run:
     Raises:
         CheckpointError: there is no run.
     """
+    place = Path(place).expanduser() if isinstance(place, Path) or str(place).startswith("~") else place
     if Path(place).is_dir():
-        return Run(place)
+        return Desk(place)
     # a path that begins in a folder of this machine was meant as one
     if not WANDB_PATH.fullmatch(str(place)) or Path(str(place).partition("/")[0]).is_dir():
         raise CheckpointError(
             f"{place} is no folder here and no path of W&B. Expected the folder of a run, entity/project/run, or "
             "entity/project/artifact:version. Next: check the path."
         )
-    return Run(fetch_run(str(place), fetched))
+    return Desk(fetch_run(str(place), fetched))
 
 
-class Workbench:
-    """The model of a finished run, ready to be asked.
+class Desk(Run):
+    """A run (`plait.runs.Run`) whose model can be asked. The model is opened when something is first asked of it.
 
     Args:
-        run: folder of a training run.
+        folder: of a training run, or of a saved model, which has a model and no records.
 
     Raises:
-        RecipeError: it holds no model or has not finished.
+        CheckpointError: the folder holds no run.
     """
 
-    def __init__(self, run: str | Path) -> None:
-        config = compose_job("generate", [f"run='{run}'"])
-        adopt_run(config)
-        assembly = Assembly(config)
-        load_bases(config, assembly)
-        self.model = assembly.build("model").eval()
-        self.world = assembly.build("world")
-        self.policies: dict[str, Policy] = {"text": assembly.build("prose_policy"), "image": assembly.build("image_policy")}
-        # what is asked for is encoded here: nothing depends on a cache that may lie on another machine
-        self._codes = LiveCodes(
-            self.model.vision_tokenizer, self.world, assembly.build("tiling") if "tiling" in config else None
-        )
+    def __init__(self, folder: str | Path) -> None:
+        if is_saved_model(folder):
+            self.folder = Path(folder)
+        else:
+            super().__init__(folder)
 
-    def redraw(
-        self,
-        prompts: Sequence[str | Document],
-        *,
-        text: Mapping[str, Any] | None = None,
-        image: Mapping[str, Any] | None = None,
-        seeds: Sequence[int] | None = None,
-        max_images: int = 2,
-        max_tokens: int = 48,
-    ) -> list[Sample]:
-        """Complete the prompts anew.
-
-        Args:
-            prompts: each a description to draw, or a document of the world, which is given up to what is to be learned from it.
-            text, image: settings of the policy that differ from the run's own, such as {"guidance": 3.0}.
-            seeds: one per prompt; by default 0, 1, ... so that two calls differ in their settings alone.
-            max_images, max_tokens: that a document may go on with.
+    def draw(self, prompts: str | Sequence[str], *, seed: int = 0, num_samples: int = 1, **settings: Any) -> Answers:
+        """Draw descriptions; `settings`: guidance, temperature, top_k, top_p.
 
         Raises:
-            RecipeError: the policy has no such setting.
-            VocabularyError: a word that the model does not know.
+            RecipeError: the run holds no model or has not finished, or the policy has no such setting.
+            VocabularyError: a word that the model does not know. (So do the verbs below.)
         """
-        policies = {"text": _change(self.policies["text"], text or {}), "image": _change(self.policies["image"], image or {})}
-        documents = [self._prompt(prompt, number) for number, prompt in enumerate(prompts)]
-        seeds = range(len(documents)) if seeds is None else seeds
-        return complete(self.model, self.world, documents, policies, seeds, max_images=max_images, max_tokens=max_tokens)
+        return self._asker.draw(prompts, seed=seed, num_samples=num_samples, **settings)
 
-    def _prompt(self, prompt: str | Document, number: int) -> Document:
-        if isinstance(prompt, str):
-            return self.model.template.draw_prompt(prompt)
-        return cut_prompt(encode_images(self.model.template.wrap(prompt, number), self._codes))
+    def ask(self, image: Source, question: str | Sequence[str], **how: Any) -> Answers:
+        """Ask about a picture; `how`: seed, num_samples, max_tokens, and settings of the policy of answers."""
+        return self._asker.ask(image, question, **how)
+
+    def caption(self, image: Source, **how: Any) -> Answers:
+        """Ask for the caption of a picture; `how` as in `ask`."""
+        return self._asker.caption(image, **how)
+
+    def edit(self, image: Source, instruction: str | Sequence[str], **how: Any) -> Answers:
+        """Have a picture changed; `how` as in `draw`."""
+        return self._asker.edit(image, instruction, **how)
+
+    def tell(self, beginning: str | Document | Sequence[Source], *, max_images: int = 2, **how: Any) -> Answers:
+        """Go on with a story; `how`: seed, num_samples, max_tokens, settings of the pictures (guidance, temperature, ...) and of the words
+        (text_temperature, ...)."""
+        return self._asker.tell(beginning, max_images=max_images, **how)
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], **how: Any) -> Answers:
+        """Answer the last message of a dialogue; `how` as in `tell`, and max_images."""
+        return self._asker.chat(messages, **how)
+
+    def go_on(self, documents: Sequence[Document], **how: Any) -> Answers:
+        """Complete documents of the run's data, each given up to what is to be learned from it; `how` as in `chat`."""
+        return self._asker.go_on(documents, **how)
+
+    def train_further(
+        self,
+        steps: int,
+        folder: str | Path | None = None,
+        *,
+        overrides: Sequence[str] = (),
+        callbacks: Mapping[str, Any] | None = None,
+    ) -> "Desk":
+        """Train the model `steps` optimiser steps further, in this process, as a run of its own (`lightning_modules.loops.further`).
+
+        Args:
+            folder: of the new run; by default `further` beside this one.
+
+        Returns:
+            The desk of the new run.
+
+        Raises:
+            RecipeError: the run has no recipe or has not finished, or an override names no key.
+            KeyboardInterrupt: it was stopped; the same call goes on.
+        """
+        place = self.folder.with_name(f"{self.folder.name}-further") if folder is None else Path(folder)
+        return Desk(further.train_further(self.folder, steps, place, overrides=overrides, callbacks=callbacks).folder)
+
+    def compare(self, *others: "Run | str | Path") -> Comparison:
+        """The evaluation of this run beside those of others, each a row.
+
+        Raises:
+            CheckpointError: one of them has no evaluation; with the command that makes it.
+        """
+        return Comparison.of_runs([self, *(other if isinstance(other, Run) else open_run(other) for other in others)])
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What the evaluation of this run found: name -> {value, low, high, n, baselines}.
+
+        Raises:
+            CheckpointError: it has none.
+        """
+        return json.loads((find_evaluation(self) / "evaluation.json").read_text(encoding="utf-8"))["results"]
+
+    def curves(self, *keys: str) -> Any:
+        """Curves of metrics, to be shown in a cell; train/loss where nothing is named."""
+        from IPython.display import HTML
+
+        return HTML(draw_curves({self.folder.name: self.metrics}, keys or ("train/loss",)))
+
+    @property
+    def model(self) -> Any:
+        """The model (`plait.protocols.UnifiedModel`), in evaluation mode."""
+        return self._asker.model
+
+    @property
+    def policies(self) -> dict[str, Policy]:
+        """How the run samples: "text" (answers), "prose" (stories) and "image"."""
+        return self._asker.policies
+
+    @cached_property
+    def world(self) -> Any:
+        """The data of the run.
+
+        Raises:
+            RecipeError: it is a saved model, which has none.
+        """
+        if "world" not in self._assembly.config:
+            raise RecipeError(
+                f"{self.folder} is a saved model, which comes without data. Next: open the run that it was saved from."
+            )
+        return self._assembly.build("world")
+
+    @cached_property
+    def _assembly(self) -> Assembly:
+        config = compose_job("generate", [])
+        config.run = str(self.folder)
+        adopt_run(config)
+        return Assembly(config)
+
+    @cached_property
+    def _asker(self) -> Asker:
+        assembly = self._assembly
+        load_bases(assembly.config, assembly)
+        assembly.objects["asker.world"] = (lambda: self.world) if "world" in assembly.config else None
+        return assembly.build("asker")
+
+    def _repr_html_(self) -> str:
+        import html
+
+        return f"<code>{html.escape(repr(self))}</code>"
+
+    def __repr__(self) -> str:
+        if is_saved_model(self.folder):
+            return f"Desk({str(self.folder)!r}, a saved model)"
+        return f"Desk({str(self.folder)!r}, {'complete' if self.is_complete else 'not complete'})"
 
 
-def _change(policy: Policy, settings: Mapping[str, Any]) -> Policy:
-    known = [field.name for field in fields(policy)]
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        raise RecipeError(f"The sampling policy has no setting {', '.join(unknown)}. Expected some of {', '.join(known)}.")
-    return replace(policy, **settings)
+class Workbench(Desk):
+    """A desk under its former name, for notebooks that are still to be rewritten."""
+
+    def redraw(
+        self, prompts: Sequence[str | Document], *, text: Any = None, image: Any = None, max_tokens: int = 48
+    ) -> list[Any]:
+        """Complete descriptions and documents of the data."""
+        settings = {**(image or {}), **{f"text_{name}": value for name, value in (text or {}).items()}}
+        drawing = dict(image or {})
+        made: list[Any] = []
+        for number, prompt in enumerate(prompts):
+            if isinstance(prompt, str):
+                made += self.draw(prompt, seed=number, **drawing).samples
+            else:
+                made += self.go_on([prompt], seed=number, max_tokens=max_tokens, **settings).samples
+        return made

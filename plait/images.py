@@ -12,7 +12,7 @@ cast truncates, so that a picture which goes to a tensor and back may lose one l
 import io
 import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Literal
 
@@ -21,7 +21,7 @@ import torch
 from PIL import ExifTags, Image, ImageFile
 
 from plait.axes import Images
-from plait.errors import DocumentError
+from plait.errors import DocumentError, RecipeError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 40_000_000
@@ -126,6 +126,31 @@ def pad_square(image: Image.Image, size: int, colour: tuple[int, int, int] = LIQ
     square = Image.new("RGB", (side, side), colour)
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return square.resize((size, size), Image.Resampling.LANCZOS)
+
+
+FITS: Mapping[str, Callable[[Image.Image, int], Image.Image]] = {"crop": crop_centre, "pad": pad_square}
+"""ways in which a picture becomes square"""
+
+
+def fit_square(image: Image.Image, size: int, fit: str) -> Image.Image:
+    """A picture as the models here read it: square, of one size, its proportions kept. Pictures of training and those that somebody
+    shows a finished model go through this function.
+
+    Args:
+        fit: "crop" (`crop_centre`) or "pad" (`pad_square`).
+
+    Raises:
+        DocumentError: the picture is too long.
+        RecipeError: there is no such fit.
+    """
+    check_fit(fit)
+    return FITS[fit](image, size)
+
+
+def check_fit(fit: str) -> None:
+    """Refuse a fit that there is not (RecipeError)."""
+    if fit not in FITS:
+        raise RecipeError(f"data.fit is {fit!r}, expected {' or '.join(FITS)}. Next: set data.fit=<one of them>.")
 
 
 def to_tensor(pictures: Image.Image | Sequence[Image.Image]) -> Images:

@@ -99,11 +99,13 @@ def complete(
     samples = []
     made = model.generate(list(prompts), dict(policies), list(seeds), max_images=max_images, max_tokens=max_tokens)
     for prompt, document, seed in zip(prompts, made, seeds, strict=True):
-        given = [span for span in prompt.spans if not (isinstance(span, ImageSpan) and span.is_hole)]
-        drawn = [span for span in document.spans[len(given) :] if isinstance(span, ImageSpan) and span.codes is not None]
+        holes = [number for number, span in enumerate(prompt.spans) if isinstance(span, ImageSpan) and span.is_hole]
+        own = [document.spans[number] for number in (*holes, *range(len(prompt.spans), len(document.spans)))]
+        drawn = [span for span in own if isinstance(span, ImageSpan) and span.codes is not None]
         shown = dict(zip(map(id, drawn), to_pictures(model.pictures(drawn)) if drawn else (), strict=True))
-        known = {span.image_id: world.picture(span.image_id) for span in given if isinstance(span, ImageSpan)}
-        samples.append(Sample(document, partial(_find, shown, known), seed=seed, given=len(given), title=prompt.id))
+        known = {span.image_id: world.picture(span.image_id) for span in prompt.images if not span.is_hole}
+        given = holes[0] if holes else len(prompt.spans)
+        samples.append(Sample(document, partial(_find, shown, known), seed=seed, given=given, title=prompt.id))
     return samples
 
 

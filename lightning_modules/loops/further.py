@@ -4,10 +4,12 @@ The recipe, its data and its optimiser are those of the run; it starts from the 
 stretch of data. It does not know what is trained.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,6 +22,7 @@ from plait.runs import Run
 
 LEFT_OUT = ("progress", "gallery", "examination")
 """callbacks that a short run in a cell goes without"""
+log = logging.getLogger(__name__)
 
 
 def train_further(
@@ -54,6 +57,25 @@ def train_further(
     return Run(folder)
 
 
+def _one_process(stored: DictConfig) -> dict[str, Any]:
+    """What a trainer needs to run in this process, however many shared the run, and on this machine, whatever that one had: the batches
+    are the same."""
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    accelerator = (
+        "cpu" if stored.get("accelerator") in ("gpu", "cuda", "mps") and not has_gpu else stored.get("accelerator", "auto")
+    )
+    changed = {"accelerator": accelerator} if accelerator != stored.get("accelerator", "auto") else {}
+    if changed and stored.get("precision") != "32-true":
+        changed["precision"] = "32-true"
+    if stored.get("strategy", "auto") != "auto":
+        changed |= {"strategy": "auto", "devices": 1, "num_nodes": 1}
+    if changed:
+        log.warning(
+            "trained here in this one process: %s", ", ".join(f"trainer.{key}={value}" for key, value in changed.items())
+        )
+    return changed
+
+
 def _extend(config: DictConfig, run: Path, steps: int, folder: Path, overrides: Sequence[str]) -> DictConfig:
     """The config of a run, for `steps` steps that start from its weights."""
     if not str(config.job.get("_target_")).endswith(".fit"):
@@ -65,6 +87,7 @@ def _extend(config: DictConfig, run: Path, steps: int, folder: Path, overrides: 
         config.paths.folder = str(folder)
         config.trainer = {
             **OmegaConf.to_container(config.trainer, resolve=False),
+            **_one_process(config.trainer),
             "max_steps": steps,
             "log_every_n_steps": 1,
             "enable_progress_bar": False,

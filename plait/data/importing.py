@@ -26,9 +26,8 @@ from plait.data.kinds import BadRow, Picture, Piece, read_row
 from plait.data.tables import Table
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import DocumentError, RecipeError
-from plait.images import crop_centre, open_image, pad_square
+from plait.images import check_fit, fit_square, open_image
 
-FITS: Mapping[str, Callable[[Image.Image, int], Image.Image]] = {"crop": crop_centre, "pad": pad_square}
 REMEDY = "Or leave such rows out, counted and shown: data.on_bad_row=skip."
 
 
@@ -103,9 +102,8 @@ class _Reader:
     def __init__(
         self, kind: str, columns: Mapping[str, str], size: int, fit: str, skips: bool, report: Callable[[int, int], None]
     ) -> None:
-        if fit not in FITS:
-            raise RecipeError(f"data.fit is {fit!r}, expected {' or '.join(FITS)}. Next: set data.fit=<one of them>.")
-        self.kind, self.columns, self.size, self.fit = kind, columns, size, FITS[fit]
+        check_fit(fit)
+        self.kind, self.columns, self.size, self.fit = kind, columns, size, fit
         self.skips, self.report = skips, report
         self.num_read, self.left_out = 0, Counter()
         self.splits: list[str] = []
@@ -170,7 +168,7 @@ class _Reader:
     def _open(self, piece: Picture, folder: Path | None) -> Image.Image:
         source, shown = _locate(piece.cell, folder)
         try:
-            return self.fit(open_image(source, name=shown), self.size)
+            return fit_square(open_image(source, name=shown), self.size, self.fit)
         except DocumentError as error:
             raise BadRow("unreadable picture", str(error)) from error
 

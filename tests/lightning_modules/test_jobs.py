@@ -1,17 +1,15 @@
-"""What the commands do once their parts are built: the report page and drawing, on the session's small run."""
+"""What the commands do once their parts are built: the report page and the card, on the session's small run."""
 
 import json
 
 import pytest
 
-from lightning_modules.jobs.drawing import draw
 from lightning_modules.jobs.page import write_report
 from lightning_modules.launch import launch
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.reporting.verification import verify_report
 from plait.checkpoints import read_manifest
-from plait.errors import CheckpointError, DocumentError
-from plait.sampling.policies import SamplingPolicy
+from plait.errors import CheckpointError
 
 
 def test_the_page_shows_ledger_curves_and_cost(small_run, tmp_path) -> None:
@@ -48,10 +46,3 @@ def test_an_exported_model_has_its_card(small_run, tmp_path) -> None:
 def test_a_page_of_nothing_is_refused(tmp_path) -> None:
     with pytest.raises(CheckpointError, match="is no run folder"):
         write_report(runs=[str(tmp_path)], folder=str(tmp_path))
-
-
-@pytest.mark.parametrize("given", [{}, {"prompt": "a red car", "document": "mine.json"}])
-def test_a_prompt_or_a_document_and_not_both(given, tmp_path) -> None:
-    policy = SamplingPolicy()
-    with pytest.raises(DocumentError, match="either prompt"):
-        draw(model=None, folder=str(tmp_path), text_policy=policy, image_policy=policy, **given)

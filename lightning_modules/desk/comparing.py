@@ -1,0 +1,100 @@
+"""Evaluations of several runs side by side, as `plait-compare` judges them, for a cell of a notebook."""
+
+import html
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from lightning_modules.jobs.comparison import compare_runs
+from lightning_modules.records import read_job
+from lightning_modules.reporting.groups import find_evaluations
+from lightning_modules.reporting.verdicts import conclude, draw_table, list_verdicts, stack_sheets
+from lightning_modules.screen import render_figure
+from plait.checkpoints import read_manifest
+from plait.errors import CheckpointError
+from plait.rendering import inline_picture
+from plait.runs import Run
+
+EVALUATION = "evaluation.json"
+
+
+class Comparison:
+    """A table of configurations, each with one run or several seeds.
+
+    Args:
+        rows: name -> folders of evaluations.
+        reference: the row that the others are compared with; None takes the first.
+
+    Raises:
+        CheckpointError, RecipeError, DocumentError: see `compare_runs`.
+    """
+
+    def __init__(self, rows: Mapping[str, Sequence[str]], reference: str | None = None) -> None:
+        self.rows = dict(rows)
+        with tempfile.TemporaryDirectory() as place:
+            self.table = compare_runs(rows=rows, folder=place, reference=reference)
+
+    @classmethod
+    def of_runs(cls, runs: Sequence[Run]) -> "Comparison":
+        """A row for each run, named by its folder."""
+        rows: dict[str, list[str]] = {}
+        for run in runs:
+            short, number = run.folder.name, 1
+            name = short if sum(other.folder.name == short for other in runs) == 1 else str(run.folder)
+            while name in rows:
+                number += 1
+                name = f"{run.folder} ({number})"
+            rows[name] = [str(find_evaluation(run))]
+        return cls(rows)
+
+    @classmethod
+    def below(cls, folder: str | Path, reference: str | None = None) -> "Comparison":
+        """The configurations of a study or multirun, with the seeds of each as its row."""
+        return cls(find_evaluations(folder), reference)
+
+    @property
+    def verdicts(self) -> list[dict[str, Any]]:
+        """One row per difference that was judged, for `pandas.DataFrame`."""
+        return list_verdicts(self.table)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What can and what cannot be concluded."""
+        return conclude(self.table)
+
+    @cached_property
+    def picture(self) -> Image.Image:
+        """Figures with intervals and seeds, beside the best blind answer."""
+        return render_figure(draw_table(self.table))
+
+    def sheets(self, name: str) -> Image.Image:
+        """The same prompts drawn by the first run of each row, one above the other; `name` of a sheet, such as val-two_objects."""
+        return stack_sheets(self.table, name)
+
+    def _repr_html_(self) -> str:
+        said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)
+        return f"<img src='{inline_picture(self.picture)}'><ul>{said}</ul>"
+
+
+def find_evaluation(run: Run) -> Path:
+    """The folder of the finished evaluation of a run: inside it, or beside it as a curriculum puts it.
+
+    Raises:
+        CheckpointError: there is none; with the command that makes it.
+    """
+    for place in (run.folder, run.folder / "evaluation"):
+        if (place / EVALUATION).is_file():
+            return place
+    identity = read_manifest(run.checkpoint).identity
+    for found in sorted(run.folder.parent.glob(f"*/{EVALUATION}")):
+        job = read_job(found.parent) or {}
+        if job.get("state") == "finished" and job.get("parents", {}).get("model") == identity:
+            return found.parent
+    raise CheckpointError(
+        f"{run.folder} has no evaluation, inside or beside it. Expected one that has finished. Next: plait-evaluate run={run.folder} "
+        f"paths.folder={run.folder / 'evaluation'}."
+    )
