@@ -51,7 +51,9 @@ def run_command(config: DictConfig) -> Any:
         RecipeError: a value is missing in the config or refers to one that is not there, or no metric has that name.
     """
     # Lightning advertises there; what a person needs to know comes from the ledger and the log of the job
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    # (and who is which of the processes, and that fonts are collected)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed", "matplotlib.font_manager"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     if own_rank() != 0:  # one voice; what goes wrong is said by every rank
         logging.getLogger().setLevel(logging.WARNING)
     try:
@@ -178,6 +180,8 @@ def fit(
         with warnings.catch_warnings():
             # Lightning 2.6 calls a name that torch has deprecated: nothing that a reader of the log could act on
             warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")
+            # means are taken over all ranks before they are logged
+            warnings.filterwarnings("ignore", message=r".*sync_dist=True.*")
             engine.fit(stage, datamodule=data, ckpt_path=path)
         for logger in loggers.values():
             if hasattr(logger, "log_record"):

@@ -68,6 +68,7 @@ class Stage(lightning.LightningModule):
             )
         self.model = model
         self.max_steps = max_steps
+        self.is_over = False
         self.optimizer, self.schedule = optimizer, schedule
         self.freeze_plan = freeze_plan or FreezePlan()
         self.term_weights, self.averaged_over = dict(term_weights or {}), dict(averaged_over or {})
@@ -180,7 +181,12 @@ class Stage(lightning.LightningModule):
         checkpoint["random_states"] = random_states_of_all_ranks()
         checkpoint["skipped_steps"] = self.guard.num_skipped
         checkpoint["model_class"] = f"{type(self.model).__module__}.{type(self.model).__qualname__}"
-        checkpoint["is_complete"] = trainer.global_step >= self.max_steps
+        checkpoint["is_complete"] = self.is_finished
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all steps are done, or what ends a stage before them has ended this one (`callbacks.stop_when`)."""
+        return self.is_over or self.trainer.global_step >= self.max_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the generators' states until the first step: sanity checks and loaders may draw before."""

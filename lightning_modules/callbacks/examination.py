@@ -49,12 +49,12 @@ class Examination(Quiet):
         """Examine, if it is due and this is not the last step."""
         is_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         is_due = is_step and self.every_n_steps and trainer.global_step % self.every_n_steps == 0
-        if is_due and trainer.is_global_zero and trainer.global_step < pl_module.max_steps:
+        if is_due and trainer.is_global_zero and not pl_module.is_finished:
             self._log(trainer, self._look(trainer, pl_module))
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Examine the finished model, unless training was stopped before its last step."""
-        if trainer.is_global_zero and trainer.global_step >= pl_module.max_steps:
+        if trainer.is_global_zero and pl_module.is_finished:
             self._log(trainer, self._look(trainer, pl_module))
 
     def _look(self, trainer: lightning.Trainer, pl_module: Any) -> dict[str, float]:

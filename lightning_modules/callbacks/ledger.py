@@ -54,7 +54,10 @@ class LedgerFile(Quiet):
         self.ledger = self.ledger.close(pl_module.model, pl_module.planned, trainer.global_step)
         self.ledger.write(self.path)
         proof = self.ledger.proof
-        report = self.ledger.table()
+        report = self.ledger.table()  # whose last line is what the proof found
         if proof.changed_frozen or (self.refuse_unmoved and proof.unmoved_trainable):
             raise RecipeError(f"What was trained is not what was planned (written to {self.path}).\n{report}")
-        log.log(logging.INFO if proof.is_kept else logging.WARNING, "proof\n%s", report)
+        if proof.is_kept:  # the table was shown when training began
+            log.info("proof: %s", report.splitlines()[-1])
+        else:
+            log.warning("proof\n%s", report)

@@ -1,12 +1,15 @@
 """The progress bar: optimiser steps out of all, the loss, and what a user can act on. Nothing is shown where nobody watches."""
 
+import sys
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from lightning_modules.callbacks.quiet import Quiet
 
+SHOWN_AFTER_S = 5.0
 
 class Progress(Quiet, TQDMProgressBar):
     """Lightning's bar over the steps of the whole stage instead of the batches of an epoch.
@@ -16,15 +19,25 @@ class Progress(Quiet, TQDMProgressBar):
     """
 
     def __init__(self, refresh_rate: int = 10) -> None:
-        super().__init__(refresh_rate=refresh_rate, leave=True)
+        super().__init__(refresh_rate=refresh_rate)
+
+    @property
+    def train_description(self) -> str:
+        """What is counted."""
+        return "steps"
+
+    def init_validation_tqdm(self) -> Tqdm:
+        """A bar for a validation that one has to wait for; a short one does not flicker by."""
+        return Tqdm(desc="validation", disable=self.is_disabled, leave=False, delay=SHOWN_AFTER_S, position=1, file=sys.stdout)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Count steps of the stage."""
-        super().on_train_epoch_start(trainer)
-        if trainer.max_steps > 0:
-            self.train_progress_bar.reset(trainer.max_steps)
-            self.train_progress_bar.initial = trainer.global_step
-            self.train_progress_bar.set_description("steps")
+        if trainer.max_steps <= 0:
+            return super().on_train_epoch_start(trainer)
+        bar = self.train_progress_bar
+        bar.reset(trainer.max_steps)
+        bar.initial = bar.n = trainer.global_step
+        return None
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *_: Any) -> None:
         """Move on by whole optimiser steps."""

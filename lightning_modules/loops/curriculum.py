@@ -67,8 +67,7 @@ def run_curriculum(
     """
     check_stages(stages)
     shared = [item for item in overrides if not item.lstrip("+~").startswith(PRIVATE)]
-    if trainer is not None and not any(item.startswith("trainer=") for item in shared):
-        shared.append(f"trainer={trainer}")
+    default = () if trainer is None or any(item.startswith("trainer=") for item in shared) else (f"trainer={trainer}",)
     folders: dict[str, str] = {}
     keys: dict[str, str] = {}
     for neighbours in _group(stages) if at_once > 1 else [[stage] for stage in stages]:
@@ -77,6 +76,8 @@ def run_curriculum(
             name, takes = stage["name"], stage.get("takes_overrides", True)
             place, kind = Path(folder) / name, stage.get("config", "train")
             own = [REFERENCE.sub(lambda match: folders[match[1]], item) for item in stage.get("overrides", ())]
+            if kind == "train" and not any(item.startswith("trainer=") for item in own):
+                own = [*default, *own]
             config = compose_job(kind, [*own, *(shared if takes else ()), f"paths.folder={place}"])
             adopt_run(config)
             log.info("curriculum, %d of %d: %s", len(folders) + 1, len(stages), name)

@@ -37,6 +37,7 @@ def run_arm(
     shared: Sequence[Mapping[str, Any]],
     stages: Sequence[Mapping[str, Any]],
     starts_from: Mapping[str, str] | None = None,
+    trainer: str | None = None,
     report: str | None = None,
     overrides: Sequence[str] | None = None,
 ) -> bool:
@@ -50,6 +51,7 @@ def run_arm(
         reference: the arm that the others are compared with.
         shared, stages: see `run_curriculum`; the seed of `stages` is that of the arm.
         starts_from: arm -> the shared stage that trained what it starts from, whose cost is counted where costs are compared.
+        trainer: of the stages that train, where neither their arm nor the command line names one; see `run_curriculum`.
         report: folder for results and sheets; None writes none.
         overrides: for every stage that trains; None takes those of the command line.
 
@@ -66,7 +68,7 @@ def run_arm(
     passed = [item for item in overrides if not item.lstrip("+~").startswith(OWN)]
     place = Path(folder, arm, f"seed-{seed}")
     with lock(Path(folder, "shared")):
-        run_curriculum(stages=shared, folder=str(Path(folder, "shared")), overrides=passed)
+        run_curriculum(stages=shared, folder=str(Path(folder, "shared")), overrides=passed, trainer=trainer)
     with lock(place, waits=False) as is_mine:
         if not is_mine:
             log.info("%s, seed %d: another process works on it", arm, seed)
@@ -76,7 +78,7 @@ def run_arm(
             for stage in stages
         ]
         try:
-            run_curriculum(stages=own, folder=str(place), overrides=passed)
+            run_curriculum(stages=own, folder=str(place), overrides=passed, trainer=trainer)
         except Exception as error:
             # a multirun goes on and raises at its end, hours later
             log.error("%s, seed %d failed: %s", arm, seed, error)
