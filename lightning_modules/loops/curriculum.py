@@ -45,6 +45,7 @@ def run_curriculum(
     overrides: Sequence[str] = (),
     trainer: str | None = None,
     at_once: int = 1,
+    closing: Callable[[], str] | None = None,
 ) -> dict[str, str]:
     """Run the stages that are not finished; the job of `plait-train curriculum=...`.
 
@@ -57,6 +58,7 @@ def run_curriculum(
             as many as its trainer shares it among (trainer=ddp: one per GPU). None runs all of them in this process.
         at_once: how many neighbours that do not start from each other run side by side, each in a process of its own; what they print
             goes to `folder/<name>.log`.
+        closing: what is said when all have finished.
 
     Returns:
         stage name -> its folder.
@@ -94,6 +96,8 @@ def run_curriculum(
             else _run_beside_each_other(dict(zip(names, jobs, strict=True)), folder, at_once)
         )
         keys |= {name: f"{record['key']} {record['id']}" for name, record in zip(names, records, strict=True)}
+    if closing is not None:
+        print(closing())
     return folders
 
 
