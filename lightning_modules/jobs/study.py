@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lightning_modules.callbacks.stop_when import PASSED
 from plait.atomic import write_json
 from plait.errors import CheckpointError
 from plait.evaluation.arms import compare_arms
@@ -48,6 +49,7 @@ def collect(
     report: str,
     starts_from: Mapping[str, str] | None = None,
     trainings: Sequence[str] = ("pretraining",),
+    per_run: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write the results of all arms and seeds that have finished.
 
@@ -56,6 +58,7 @@ def collect(
         report: where results.json, the page and the sheets lie. A page without the two marks is refused.
         starts_from: see `lightning_modules.loops.study`.
         trainings: the stages of an arm that train, in order. Costs are those of all of them, ids and curves those of the last.
+        per_run: figures of an evaluation's summary.json that are told of every run, beside the step at which a probe was passed.
 
     Returns:
         What is in results.json: per arm its overrides, runs (id, commit, cost) and figures; what is missing; the shared runs; and, where
@@ -82,7 +85,10 @@ def collect(
         "arms": {
             arm: {
                 "overrides": list(arms[arm]),
-                "runs": {str(seed): _describe(*(place / name for name in trainings)) for seed, place in places.items()},
+                "runs": {
+                    str(seed): _describe(*(place / name for name in trainings)) | _tell(place, trainings, per_run)
+                    for seed, place in places.items()
+                },
                 "figures": figures[arm],
             }
             for arm, places in found.items()
@@ -214,12 +220,29 @@ def write_tables(results: Mapping[str, Any]) -> Iterator[str]:
             yield write_row([key, *(spell_figure(gap, "+.2f") for gap in gaps)])
     if results.get("cost_ratios"):
         yield from _write_cost_ratios(results["cost_ratios"], reference)
+    yield from _write_runs(arms)
     yield from ("", write_row(["cost of training, fastest run", *arms]), write_row(["---"] * (len(arms) + 1)))
     fastest = [min(arm["runs"].values(), key=lambda run: run["duration_s"]) for arm in arms.values()]
     for cost in COSTS:
         yield write_row([cost, *(f"{run[cost]:,.0f}" if run[cost] < 1e9 else f"{run[cost]:.2e}" for run in fastest)])
     yield write_row(["runs", *(len(arm["runs"]) for arm in arms.values())])
     yield ""
+
+
+def _write_runs(arms: Mapping[str, Any]) -> Iterator[str]:
+    """A row per run, where something is told of each."""
+    runs = {f"{arm}, seed {seed}": run for arm, own in arms.items() for seed, run in own["runs"].items()}
+    told = ["passed_at_step", *(key for key in next(iter(runs.values())) if "/" in key)]
+    if not any(name in run for run in runs.values() for name in told):
+        return
+    yield from ("", "Every run (the step at which its probe was passed; none: it reached its cap):", "")
+    yield from (write_row(["run", *told]), write_row(["---"] * (len(told) + 1)))
+    for name, run in runs.items():
+        yield write_row([name, *(_spell_told(run.get(key)) for key in told)])
+
+
+def _spell_told(value: float | None) -> str:
+    return "none" if value is None else f"{value:.0f}" if value > 1 else f"{value:.3f}"
 
 
 def _write_cost_ratios(ratios: Mapping[str, Any], reference: str) -> Iterator[str]:
@@ -260,6 +283,17 @@ def _describe(*places: Path) -> dict[str, Any]:
     costs = [run.cost for run in runs]
     sums = {name: sum(cost[name] for cost in costs) for name in SUMMED if name in costs[-1]}
     return code | costs[-1] | sums | facts
+
+
+def _tell(place: Path, trainings: Sequence[str], per_run: Sequence[str]) -> dict[str, Any]:
+    """Of one run: its step of each stage that a probe ended, and the figures that are told of every run."""
+    told: dict[str, Any] = {}
+    for name in trainings:
+        metrics = Run(place / name).metrics
+        if PASSED in metrics.keys:
+            told |= {"passed_at_step": metrics.last(PASSED)}
+    summary = _read(place / "evaluation" / "summary.json") if per_run else {}
+    return told | {name: summary[name] for name in per_run}
 
 
 def _read(path: Path) -> Any:

@@ -39,6 +39,7 @@ def run_arm(
     starts_from: Mapping[str, str] | None = None,
     trainer: str | None = None,
     report: str | None = None,
+    per_run: Sequence[str] = (),
     overrides: Sequence[str] | None = None,
 ) -> bool:
     """Run what is not finished of one arm with one seed, then collect.
@@ -53,6 +54,7 @@ def run_arm(
         starts_from: arm -> the shared stage that trained what it starts from, whose cost is counted where costs are compared.
         trainer: of the stages that train, where neither their arm nor the command line names one; see `run_curriculum`.
         report: folder for results and sheets; None writes none.
+        per_run: see `lightning_modules.jobs.study.collect`.
         overrides: for every stage that trains; None takes those of the command line.
 
     Returns:
@@ -94,6 +96,7 @@ def run_arm(
                 report=report,
                 starts_from=starts_from or {},
                 trainings=[stage["name"] for stage in stages if _trains(stage)],
+                per_run=per_run,
             )
     return True
 
