@@ -11,6 +11,7 @@ from lightning_modules.callbacks.quiet import Quiet
 
 SHOWN_AFTER_S = 5.0
 
+
 class Progress(Quiet, TQDMProgressBar):
     """Lightning's bar over the steps of the whole stage instead of the batches of an epoch.
 

@@ -102,7 +102,11 @@ class StopWhen(Quiet):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Say so where the cap came first."""
-        if self._passed_at is None and trainer.global_step >= max(pl_module.max_steps, self.min_steps) and trainer.is_global_zero:
+        if (
+            self._passed_at is None
+            and trainer.global_step >= max(pl_module.max_steps, self.min_steps)
+            and trainer.is_global_zero
+        ):
             log.warning(
                 "%s did not reach %.2f within %d steps. What follows starts from a model that has not learned it. Next: another seed, "
                 "or a higher cap (trainer.max_steps).", self.figure, self.level, trainer.global_step

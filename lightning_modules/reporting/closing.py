@@ -58,7 +58,9 @@ class Closing:
                 line += f"  {low:.2f} to {high:.2f}" + ("  BELOW" if is_missed else "")
             lines.append(line)
         if missed:
-            lines.append(f"  Below what is expected: {', '.join(missed)}. Another seed may do better; {self.source} tells how runs differ.")
+            lines.append(
+                f"  Below what is expected: {', '.join(missed)}. Another seed may do better; {self.source} tells how runs differ."
+            )
         places = max(map(len, self.opens), default=0)
         lines += ["", *(f"  {what:{places}}  {path}" for what, path in self.opens.items())]
         lines += ["", "  next:", *(f"    {command}" for command in self.commands)] if self.commands else []

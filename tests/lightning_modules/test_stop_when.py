@@ -66,17 +66,17 @@ def test_a_resumed_stage_goes_on_looking_and_one_that_is_over_stays_over(tmp_pat
 
 def test_a_rate_that_descends_meanwhile_is_refused(tmp_path):
     stage = make_stage(12, schedule=partial(trapezoid, decay_share=0.5))
-    with pytest.raises(RecipeError, match="changing the rate .*decay_share=0, or stop_when=never"):
+    with pytest.raises(RecipeError, match=r"changing the rate .*decay_share=0, or stop_when=never"):
         train(tmp_path, stage, DataModule(Numbers(12)), callbacks=(stop_when(tmp_path, [1.0]),), max_steps=12)
 
 
 @pytest.mark.parametrize("changes", [{"min_steps": 0}, {"every_n_steps": 0}, {"patience": 0}])
 def test_numbers_out_of_range_are_refused(tmp_path, changes):
-    with pytest.raises(RecipeError, match=f"stop_when.{next(iter(changes))} is 0"):
+    with pytest.raises(RecipeError, match=rf"stop_when\.{next(iter(changes))} is 0"):
         stop_when(tmp_path, [], **changes)
 
 
 def test_a_figure_that_the_probe_does_not_measure_is_refused(tmp_path):
     callback = stop_when(tmp_path, [1.0], figure="val/nothing")
-    with pytest.raises(RecipeError, match="stop_when.figure is val/nothing"):
+    with pytest.raises(RecipeError, match=r"stop_when\.figure is val/nothing"):
         train(tmp_path, make_stage(12, schedule=None), DataModule(Numbers(12)), callbacks=(callback,), max_steps=12)

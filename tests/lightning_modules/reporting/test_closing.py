@@ -20,7 +20,12 @@ def summary(tmp_path):
 def test_figures_stand_beside_what_is_expected(summary):
     expected = {"val/captions": [0.8, 1.0], "val/edits": [0.7, 0.9]}
     said = Closing(
-        summary=str(summary), figures=FIGURES, expected=expected, source="a page", opens={"the page": "x.html"}, commands=["make lab"]
+        summary=str(summary),
+        figures=FIGURES,
+        expected=expected,
+        source="a page",
+        opens={"the page": "x.html"},
+        commands=["make lab"],
     )()
     rows = [line.split() for line in said.splitlines()]
     assert ["captions", "0.570", "0.80", "to", "1.00", "BELOW"] in rows
