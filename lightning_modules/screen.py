@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from plait.rendering import inline_picture
 from plait.runs import Metrics
+from plait.samples import inline_picture
 
 FEW = 30
 """points that are drawn as points"""

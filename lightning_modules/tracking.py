@@ -20,7 +20,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from plait.checkpoints import MANIFEST, WEIGHTS, read_manifest
 from plait.errors import RecipeError
-from plait.rendering import Sample, render_html
+from plait.rendering import render_html
+from plait.samples import Sample
 
 METRICS_FILE = "metrics.jsonl"
 STEP_KEY = "trainer/global_step"
@@ -139,9 +140,10 @@ class WandbRun(Logger):
         import wandb
 
         scores = sorted({name for sample in samples for name in sample.scores})
+        seeds = [None if sample.seed is None else str(sample.seed) for sample in samples]  # JavaScript rounds above 2^53
         rows = [
-            [step, sample.document.id, sample.seed, file_name, *(sample.scores.get(name) for name in scores)]
-            for sample in samples
+            [step, sample.document.id, seed, file_name, *(sample.scores.get(name) for name in scores)]
+            for sample, seed in zip(samples, seeds, strict=True)
         ]
         table = wandb.Table(columns=["step", "id", "seed", "file", *scores], data=rows, allow_mixed_types=True)
         html = wandb.Html(page or render_html(samples, title=f"step {step}"), inject=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 from lightning_modules.records import JOB_FILE, read_job
 from lightning_modules.screen import Screen, draw_curves
 from lightning_modules.tracking import METRICS_FILE
-from plait.rendering import read_cards
+from plait.rendering import render_cards
 from plait.runs import Run
 
 
@@ -55,7 +55,7 @@ def follow(
 
 def _version(place: Path) -> tuple:
     """What changes whenever there is something new to see."""
-    files = [place / JOB_FILE, place / METRICS_FILE, *place.glob("samples/*.html")]
+    files = [place / JOB_FILE, place / METRICS_FILE, *place.glob("samples/*.json")]
     return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file())
 
 
@@ -65,5 +65,5 @@ def _draw(place: Path, state: str, keys: Sequence[str], num_samples: int) -> str
     metrics = Run(place).metrics
     steps = [row["step"] for row in metrics if row["step"] is not None]
     curves = draw_curves({place.name: metrics}, keys, f"{place}: {state}, step {steps[-1] + 1 if steps else 0}")
-    pages = sorted(place.glob("samples/*.html"))
-    return curves + (read_cards(pages[-1].read_text(encoding="utf-8"), num_samples, pages[-1].stem) if pages else "")
+    latest = Run(place).latest_samples[:num_samples]
+    return curves + (render_cards(latest, latest[0].page.stem) if latest else "")

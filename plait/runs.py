@@ -5,15 +5,14 @@ It knows file names and nothing of what a recipe means; a folder of a run that s
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from plait.checkpoints import MANIFEST
-from plait.document import Document
 from plait.errors import CheckpointError
 from plait.ledger import Ledger
+from plait.samples import StoredSample, read_samples
 
 
 class Metrics(Sequence[Mapping[str, Any]]):
@@ -51,17 +50,6 @@ class Metrics(Sequence[Mapping[str, Any]]):
 
     def __repr__(self) -> str:
         return f"Metrics({len(self)} rows, keys: {', '.join(self.keys)})"
-
-
-@dataclass(frozen=True)
-class StoredSample:
-    """A sample of the run: its document, scores and seed, and the page that shows it."""
-
-    document: Document
-    scores: Mapping[str, Any]
-    seed: int | None
-    title: str
-    page: Path
 
 
 class Run:
@@ -136,6 +124,12 @@ class Run:
         return list(self._iterate_samples())
 
     @property
+    def latest_samples(self) -> list[StoredSample]:
+        """Those of its last page."""
+        samples = self.samples
+        return [sample for sample in samples if sample.page == samples[-1].page]
+
+    @property
     def checkpoint(self) -> Path:
         """The last checkpoint folder.
 
@@ -157,9 +151,10 @@ class Run:
 
     def _iterate_samples(self) -> Iterator[StoredSample]:
         for path in sorted((self.folder / "samples").glob("*.json")):
-            for item in json.loads(path.read_text(encoding="utf-8")):
-                document = Document.from_json(item["document"])
-                yield StoredSample(document, item["scores"], item["seed"], item["title"], path.with_suffix(".html"))
+            try:
+                yield from read_samples(json.loads(path.read_text(encoding="utf-8")), path.with_suffix(".html"))
+            except ValueError as error:
+                raise CheckpointError(f"{path} is damaged: {error}. Delete the file to read the rest.") from error
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.folder / name

@@ -26,8 +26,11 @@ LAYERS = {
     "data": [*SEAMS, *ACTING, *FILES],
     "evaluation": [*SEAMS, *ACTING, *FILES, "data"],
     "alignment": [*SEAMS, *ACTING, *FILES, "data", "evaluation"],
-    **{name: [*SEAMS, *ACTING, *FILES] for name in ("rendering", "checkpoints")},
-    **{name: [*SEAMS, *ACTING, *FILES, "checkpoints"] for name in ("adapters", "runs")},
+    "checkpoints": [*SEAMS, *ACTING, *FILES],
+    "samples": [*SEAMS, *ACTING, "rendering"],  # a record shows itself in a notebook
+    "rendering": [*SEAMS, *ACTING, *FILES, "samples"],
+    "adapters": [*SEAMS, *ACTING, *FILES, "checkpoints"],
+    "runs": [*SEAMS, *ACTING, *FILES, "checkpoints", "samples"],
     **{name: ["errors"] for name in FILES},
 }
 """Part of plait -> what it may import of plait, besides itself."""

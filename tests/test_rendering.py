@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import re
 
 import numpy as np
@@ -11,17 +10,20 @@ from PIL import Image
 
 from plait.document import Document, ImageSpan, TextSpan
 from plait.rendering import (
+    ACCENT,
     RIGHT,
     WRONG,
     Cell,
-    Sample,
     contact_sheet,
-    inline_picture,
-    read_cards,
+    draw_sample,
     render_cards,
     render_html,
-    render_sheet,
+    stack_samples,
+    write_samples,
 )
+from plait.runs import Run
+from plait.samples import Sample, inline_picture
+from plait.systems.liquid import LiquidTemplate
 
 RED = Image.new("RGB", (64, 64), "red")
 STORY = Document(
@@ -51,8 +53,8 @@ def test_a_page_is_self_contained_and_escaped() -> None:
     assert "✓ <span class='key'>right" in page
     assert "✗ <span class='key'>wrong" in page
     assert "0.123" in page
-    assert page.count("<span class='text'>") == 2  # given; the pictures after it were made
-    assert page.count("<figure class='made'>") == 2
+    assert page.count("<span class='tag'>given</span>") == 2
+    assert page.count("<span class='tag'>made by the model</span>") == 2 * 3  # the three pictures after the text
 
 
 def test_pictures_are_stored_as_they_are() -> None:
@@ -60,14 +62,7 @@ def test_pictures_are_stored_as_they_are() -> None:
     data = inline_picture(noise).removeprefix("data:image/png;base64,")
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), np.asarray(noise))
     page = render_html([Sample(Document((ImageSpan("n"),)), lambda span: noise)])
-    assert "width='96' height='128'" in page
-
-
-def test_a_record_is_json() -> None:
-    record = json.loads(json.dumps(Sample(STORY, scores={"n": np.float32(0.5)}, seed=1).to_json()))
-    assert record["scores"] == {"n": 0.5}
-    assert Document.from_json(record["document"]) == STORY
-    assert "<style>" in Sample(STORY)._repr_html_()
+    assert "width: 120px" in page
 
 
 def test_contact_sheet_marks_and_places() -> None:
@@ -83,37 +78,65 @@ def test_contact_sheet_marks_and_places() -> None:
     assert contact_sheet([]).width > 0
 
 
+def make_story() -> Sample:
+    """Told: sentences were given, the pictures between them were made."""
+    spans = [span for n in range(3) for span in (TextSpan(f"sentence {n}"), ImageSpan(f"{n}", form="codes"))]
+    pictures = {"0": RED, "1": Image.new("RGB", (64, 64), "lime"), "2": Image.new("RGB", (64, 64), "blue")}
+    return Sample(Document(tuple(spans)), pictures, {"right": True}, 2**62 + 1, Document(tuple(spans)), "a story")
+
+
+def test_a_sentence_stands_with_its_own_picture_in_cards_of_any_width() -> None:
+    scenes = render_html([make_story()]).split("<div class='scene'>")[1:]
+    assert len(scenes) == 3
+    for number, scene in enumerate(scenes):
+        assert re.findall(r"sentence \d|alt='\d'", scene) == [f"sentence {number}", f"alt='{number}'"]
+        assert re.findall(r"class='tag'>([^<]*)", scene) == ["given", "made by the model"]
+
+
+def test_an_edit_is_shown_as_turns_without_the_strings_of_the_wording() -> None:
+    template = LiquidTemplate()
+    prompt = template.edit_prompt(ImageSpan("before", codes=(np.zeros((2, 2), dtype=np.int64),)), "make it <blue>")
+    done = Document((*prompt.spans[:-1], ImageSpan("after", form="codes"), TextSpan("<end_of_turn><eos>")))
+    sample = Sample(done, {"before": RED, "after": RED}, given=prompt, wording=template.wording)
+    page = render_html([sample])
+    assert not re.search("start_of_turn|end_of_turn|eos", page)
+    assert "make it &lt;blue&gt;" in page
+    assert re.findall(r"class='who'>([^<]*)", page) == ["user", "model"]
+    user, model = page.split("<div class='turn'>")[1:]
+    assert ("given" in user, "made by" in user) == (True, False)
+    assert ("given" in model, "made by" in model) == (False, True)
+    assert (sample.stored.asked, sample.stored.answer) == ("make it <blue>", "")
+
+
+def test_a_sheet_marks_what_was_made_and_holds_every_picture() -> None:
+    accent = tuple(int(ACCENT[i : i + 2], 16) for i in (1, 3, 5))
+    whole = np.asarray(draw_sample(make_story(), picture_size=50, is_right=True))
+    assert all((whole == color).all(axis=-1).sum() == 50 * 50 for color in ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
+    assert (whole == accent).all(axis=-1).sum() > 3 * 4 * 50
+    given = make_story()
+    plain = np.asarray(draw_sample(Sample(given.document, given.pictures), picture_size=50))
+    assert (plain == accent).all(axis=-1).sum() == 0
+    narrow = draw_sample(make_story(), picture_size=50, width=200)
+    assert narrow.width <= 200
+    assert narrow.height > whole.shape[0]
+    sheet = stack_samples([narrow, narrow], title="two", width=500)
+    assert (np.asarray(sheet) == (255, 0, 0)).all(axis=-1).sum() == 2 * 50 * 50
+
+
 @pytest.mark.parametrize("text", ["", "one", "word " * 80, "unbreakable" * 12, "two\nlines"])
-def test_sheet_holds_every_span(text: str) -> None:
-    """No text runs out at the right, no picture is cut."""
-    document = Document((TextSpan(text), *[ImageSpan("r")] * 6, TextSpan("end")))
-    sheet = np.asarray(render_sheet(document, {"r": RED}, width=400, picture_size=100))
-    assert sheet.shape[1] == 400
-    red = (sheet == (255, 0, 0)).all(axis=-1)
-    assert red.sum() == 6 * 100 * 100
-    assert (sheet[:, -6:] == sheet[0, 0]).all()
-    assert (sheet[-6:] == sheet[0, 0]).all()
+def test_no_text_runs_out_of_a_drawn_sample(text: str) -> None:
+    drawn = np.asarray(draw_sample(Sample(Document((TextSpan(text), ImageSpan("r"))), {"r": RED})))
+    assert (drawn[:, -8:-1] == 255).sum() == drawn[1:-1, -8:-1].size + 0 or (drawn[2:-2, -7:-2] == 255).all()
 
 
-def test_sheet_shows_what_is_missing() -> None:
-    full, empty = (np.asarray(render_sheet(STORY, pictures)) for pictures in ({"x'y": RED}, {}))
-    assert full.shape == empty.shape
-    assert (full != empty).any()
-
-
-def test_cards_of_a_page_are_those_of_its_samples() -> None:
-    """A piece of a page leaves the page around it alone."""
-    samples = [Sample(STORY, {"x'y": RED}, title=f"number {number}") for number in range(3)]
-    piece = render_cards(samples[:2], title="a < b", picture_size=128)
-    taken = read_cards(render_html(samples, title="page"), 2, title="a < b")
-    assert [part.split("</div>")[0] for part in piece.split("<div class='card'>")] == [
-        part.split("</div>")[0] for part in taken.split("<div class='card'>")
-    ]
-    assert (taken.count("number"), taken.count("<div"), taken.count("</div>")) == (
-        2,
-        piece.count("<div"),
-        piece.count("</div>"),
-    )
-    assert "a &lt; b" in taken
-    assert "body {" not in piece + taken
-    assert read_cards(render_html(samples), 9).count("number") == 3
+def test_cards_of_a_stored_run_are_those_of_its_samples(tmp_path) -> None:
+    """A piece of a page leaves the page around it alone, and what was read from JSON looks like what was written."""
+    (tmp_path / "job.json").write_text("{}")
+    samples = [make_story(), Sample(STORY, {"x'y": RED}, title="other")]
+    page = write_samples(samples, tmp_path / "samples" / "step-1.html", "page", "note")
+    stored = Run(tmp_path).samples
+    assert render_html(stored, "page", "note") == page == (tmp_path / "samples" / "step-1.html").read_text()
+    assert render_cards(stored, "a < b") == render_cards(samples, "a < b")
+    assert "a &lt; b" in render_cards(stored, "a < b")
+    assert "body {" not in render_cards(stored)
+    assert Run(tmp_path).latest_samples == stored

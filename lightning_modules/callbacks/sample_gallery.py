@@ -5,7 +5,6 @@ numbers set aside, so that looking never changes training), writes samples/step-
 every logger that takes samples. It does not know how samples are drawn or scored.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,8 @@ from torch import nn
 from lightning_modules.callbacks.quiet import Quiet
 from lightning_modules.callbacks.throughput import paused_clocks
 from lightning_modules.resume import random_state, restore_random_state
-from plait.rendering import Sample, render_html
+from plait.rendering import write_samples
+from plait.samples import Sample
 
 Draw = Callable[[nn.Module], Sequence[Sample]]
 
@@ -55,12 +55,8 @@ class SampleGallery(Quiet):
         self._last_step = step
         with paused_clocks(trainer), at_rest(pl_module.model):
             samples = list(self.draw(pl_module.model))
-        page = render_html(samples, title=f"Samples after step {step}", note=type(pl_module).__name__)
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{step:07d}.html"
-        path.write_text(page, encoding="utf-8")
-        records = [sample.to_json() for sample in samples]
-        path.with_suffix(".json").write_text(json.dumps(records, indent=1), encoding="utf-8")
+        page = write_samples(samples, path, f"Samples after step {step}", type(pl_module).__name__)
         for logger in trainer.loggers:
             if hasattr(logger, "log_samples"):
                 logger.log_samples(samples, max(step - 1, 0), page, f"samples/{path.name}")

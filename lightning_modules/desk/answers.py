@@ -7,9 +7,9 @@ from typing import Any
 
 from PIL import Image
 
-from plait.atomic import write_json
 from plait.document import Document
-from plait.rendering import Cell, Sample, contact_sheet, render_cards, render_html
+from plait.rendering import Cell, contact_sheet, render_cards, write_samples
+from plait.samples import Sample
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,7 @@ class Answers(Sequence[Answer]):
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         files = [place / "samples.html", place / "samples.json"]
-        files[0].write_text(render_html(self.samples, title=self.title), encoding="utf-8")
-        write_json(files[1], [sample.to_json() for sample in self.samples])
+        write_samples(self.samples, files[0], self.title)
         cells = []
         for number, answer in enumerate(self._answers):
             for order, picture in enumerate(answer.pictures):

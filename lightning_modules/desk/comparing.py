@@ -16,8 +16,8 @@ from lightning_modules.reporting.verdicts import conclude, draw_table, list_verd
 from lightning_modules.screen import render_figure
 from plait.checkpoints import read_manifest
 from plait.errors import CheckpointError
-from plait.rendering import inline_picture
 from plait.runs import Run
+from plait.samples import inline_picture
 
 EVALUATION = "evaluation.json"
 

@@ -13,6 +13,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from lightning_modules.jobs.comparison import write_table
 from plait.atomic import write_json
 from plait.errors import RecipeError
@@ -27,9 +29,13 @@ from plait.evaluation.table import tabulate_run
 from plait.evaluation.tuning import choose_image_policy
 from plait.evaluation.verifier import Oracle
 from plait.protocols import Policy
-from plait.rendering import Cell, Sample, contact_sheet, render_html
+from plait.rendering import Cell, contact_sheet, draw_sample, stack_samples, write_samples
+from plait.samples import Sample
+from plait.sequence.chat import ChatWording
 
 SHOWN_SAMPLES = 12
+SHEET_WIDTH, WHOLE_SAMPLES = 1300, 16
+"""pixels of a sheet of whole samples, and how many it has"""
 log = logging.getLogger(__name__)
 
 
@@ -115,7 +121,7 @@ def examine(
     summary = flatten(found, cost, chosen)
     write_json(place / "summary.json", summary)
     write_json(place / "items.json", items)
-    write_sheets(found, place, sheet_cells)
+    write_sheets(found, place, sheet_cells, getattr(model.template, "wording", None))
     write_table(tabulate_run(name, found.results, found.facts), place, loggers)
     return summary
 
@@ -164,30 +170,45 @@ def flatten(found: Evaluation, cost: Mapping[str, float], policy: str) -> dict[s
     return summary | {"policy/image": policy}
 
 
-def write_sheets(found: Evaluation, folder: Path, num_cells: int) -> None:
-    """A contact sheet per figure that has drawn pictures, and a page of interleaved samples per figure."""
+def write_sheets(found: Evaluation, folder: Path, num_cells: int, wording: ChatWording | None = None) -> None:
+    """A contact sheet per figure that has drawn pictures, and the interleaved samples of every figure as records and as a page. Where the
+    model was given a picture, or drew several, the sheet shows its samples whole: what was given, what was asked, what was made.
+
+    Args:
+        wording: of the system (see `plait.samples.Sample`).
+    """
     for key in Counter(record.key for record in found.records):
         records = found.select(key)
         name = key.replace("/", "-")
-        cells = [
-            Cell(record.pictures[-1], f"{record.expected} | {record.found}", bool(record.scores[MAIN]))
-            for record in records[:num_cells]
-            if record.pictures and MAIN in record.scores
-        ]
-        if cells:
-            (folder / "sheets").mkdir(parents=True, exist_ok=True)
-            value = found.results[key]["value"] if key in found.results else float("nan")
-            sheet = contact_sheet(cells, columns=8, title=f"{key}: {value:.3f}")
+        for kind in ("sheets", "samples"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+        samples = [to_sample(record, wording) for record in records[:num_cells]]
+        if sheet := _draw_sheet(records[:num_cells], samples, f"{key}: {_spell_value(found, key)}"):
             sheet.quantize(256).save(folder / "sheets" / f"{name}.png")  # a third of the bytes of the page
-        samples = [to_sample(record) for record in records[:SHOWN_SAMPLES]]
-        (folder / "samples").mkdir(parents=True, exist_ok=True)
-        page = render_html(samples, title=key, note="what the model was given and what it made, first items, not chosen")
-        (folder / "samples" / f"{name}.html").write_text(page, encoding="utf-8")
-        listed = json.dumps([sample.to_json() for sample in samples], indent=1)
-        (folder / "samples" / f"{name}.json").write_text(listed, encoding="utf-8")
+        write_samples(samples[:SHOWN_SAMPLES], folder / "samples" / f"{name}.html", key, "The first items, not chosen")
 
 
-def to_sample(record: Record) -> Sample:
+def _draw_sheet(records: Sequence[Record], samples: Sequence[Sample], title: str) -> Image.Image | None:
+    judged = [(r, sample, bool(r.scores[MAIN])) for r, sample in zip(records, samples, strict=True) if MAIN in r.scores]
+    if not any(_has_drawn(record) for record, _, _ in judged):
+        return None
+    if all(len(record.pictures) == 1 for record, _, _ in judged):
+        cells = [Cell(record.pictures[0], f"{record.expected} | {record.found}", right) for record, _, right in judged]
+        return contact_sheet(cells, columns=8, title=title)
+    drawn = [draw_sample(sample, width=SHEET_WIDTH, is_right=right) for _, sample, right in judged[:WHOLE_SAMPLES]]
+    return stack_samples(drawn, title=title, width=SHEET_WIDTH + 20)
+
+
+def _has_drawn(record: Record) -> bool:
+    given = 0 if record.prompt is None else sum(not span.is_hole for span in record.prompt.images)
+    return len(record.pictures) > given
+
+
+def _spell_value(found: Evaluation, key: str) -> str:
+    return f"{found.results[key]['value']:.3f}" if key in found.results else "no figure"
+
+
+def to_sample(record: Record, wording: ChatWording | None = None) -> Sample:
     """A judged item as people look at it: yes/no scores as ticks, and what the judge expected and read. A tick is good, so defects are
     told by their opposite ("grammatical")."""
     pictures = {id(span): picture for span, picture in zip(record.document.images, record.pictures, strict=False)}
@@ -195,11 +216,13 @@ def to_sample(record: Record) -> Sample:
     for name, value in record.scores.items():
         if name in DEFECTS:
             name, value = name.removeprefix("un"), 1.0 - value
-        scores[name] = bool(value) if value in (0, 1) else float(value)
+        scores["right" if name == MAIN else name] = bool(value) if value in (0, 1) else float(value)
     return Sample(
         record.document,
         lambda span: pictures.get(id(span)),  # drawn pictures of one document may share an id: the span decides
         {**scores, "expected": record.expected, "found": record.found},
         record.seed,
-        title=record.key,
+        record.prompt,
+        record.key,
+        wording,
     )

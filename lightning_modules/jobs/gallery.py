@@ -19,7 +19,7 @@ from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.protocol import EXAMINATIONS, list_training_scenes
 from plait.images import to_pictures, to_tensor
 from plait.protocols import Policy
-from plait.rendering import Sample
+from plait.samples import Sample
 
 
 def examine_a_few(
@@ -43,8 +43,10 @@ def examine_a_few(
     blind = BlindAnswers(list_training_scenes(world, 50))
 
     def draw(model: nn.Module) -> list[Sample]:
-        bench = Bench(model, world, oracle, codes, policies, n=n)
-        return [to_sample(record) for name in examinations for record in EXAMINATIONS[name](bench, blind, split)[1][:n]]
+        bench, wording = Bench(model, world, oracle, codes, policies, n=n), getattr(model.template, "wording", None)
+        return [
+            to_sample(record, wording) for name in examinations for record in EXAMINATIONS[name](bench, blind, split)[1][:n]
+        ]
 
     return draw
 
@@ -97,15 +99,18 @@ def complete(
         max_images, max_tokens: that a document may go on with after its prompt.
     """
     samples = []
+    wording = getattr(model.template, "wording", None)
     made = model.generate(list(prompts), dict(policies), list(seeds), max_images=max_images, max_tokens=max_tokens)
     for prompt, document, seed in zip(prompts, made, seeds, strict=True):
-        holes = [number for number, span in enumerate(prompt.spans) if isinstance(span, ImageSpan) and span.is_hole]
-        own = [document.spans[number] for number in (*holes, *range(len(prompt.spans), len(document.spans)))]
-        drawn = [span for span in own if isinstance(span, ImageSpan) and span.codes is not None]
-        shown = dict(zip(map(id, drawn), to_pictures(model.pictures(drawn)) if drawn else (), strict=True))
         known = {span.image_id: world.picture(span.image_id) for span in prompt.images if not span.is_hole}
-        given = holes[0] if holes else len(prompt.spans)
-        samples.append(Sample(document, partial(_find, shown, known), seed=seed, given=given, title=prompt.id))
+        sample = Sample(document, seed=seed, given=prompt, title=prompt.id, wording=wording)
+        drawn = [
+            span
+            for span, is_made in zip(document.spans, sample.made, strict=True)
+            if is_made and isinstance(span, ImageSpan) and span.codes is not None
+        ]
+        shown = dict(zip(map(id, drawn), to_pictures(model.pictures(drawn)) if drawn else (), strict=True))
+        samples.append(replace(sample, pictures=partial(_find, shown, known)))
     return samples
 
 

@@ -16,8 +16,10 @@ from typing import Any
 from PIL import Image
 
 from lightning_modules.reporting.plot import draw_legend, draw_plot
+from lightning_modules.reporting.sources import read_json
 from lightning_modules.reporting.spec import Cell, Lineage, Number, Picture, Plot, Report, Samples, Section, Table, Text
-from plait.rendering import CARD_OPENING, STYLE
+from plait.rendering import STYLE, render_bare_cards
+from plait.samples import read_samples
 
 LARGEST = 4_800_000
 PAGE_STYLE = """
@@ -116,11 +118,9 @@ class _Page:
 
     def samples(self, samples: Samples) -> str:
         path = Path(self.report.folders[samples.run]) / samples.file
-        inside = path.read_text(encoding="utf-8").partition("<body>")[2].partition("</div></div></body>")[0]
-        cards = inside.split(CARD_OPENING)[1:]
-        shown = "".join(f"{CARD_OPENING}{card}" for card in cards[: samples.count])
-        body = f"<div class='plait'><div class='cards'>{shown}</div></div>"
-        return self._embed(samples, f"{min(samples.count, len(cards))} of {len(cards)} documents", body)
+        found = read_samples(read_json(path))
+        shown = found[: samples.count]
+        return self._embed(samples, f"{len(shown)} of {len(found)} documents", render_bare_cards(shown))
 
     def _embed(self, block: Picture | Samples, what: str, body: str) -> str:
         if self.bytes + len(body) > LARGEST * 0.9:

@@ -123,13 +123,13 @@ def show_pictures(reader: Reader, runs: Sequence[Place], evaluations: Groups) ->
         for key in results:
             task, name = key.split("/")[1], key.replace("/", "-")
             is_open = task in OPEN and task not in opened
-            for kind, file in ((Picture, f"sheets/{name}.png"), (Samples, f"samples/{name}.html")):
+            for kind, file in ((Picture, f"sheets/{name}.png"), (Samples, f"samples/{name}.json")):
                 if task in HEADLINES and (place.folder / file).is_file():
                     count = {"count": CARDS} if kind is Samples else {}
                     blocks.append(kind(f"{prefix}{key}", place.id, file, is_folded=not is_open, **count))
                     opened.add(task)
     for run in runs:
-        for page in sorted((run.folder / "samples").glob("*.html"))[-1:]:
+        for page in sorted((run.folder / "samples").glob("*.json"))[-1:]:
             file = page.relative_to(run.folder).as_posix()
             count = ROW if len(runs) > 1 else CARDS
             blocks.append(Samples(f"{run.label}, {page.stem}", run.id, file, count, is_folded=bool(evaluations)))

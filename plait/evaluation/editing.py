@@ -34,7 +34,8 @@ def judge_edits(bench: Bench, blind: BlindAnswers, split: str) -> tuple[dict[str
     for document, completion, shown, finding, judge in zip(documents, completions, pictures, seen, judges, strict=True):
         expected, found = describe_scene(Scene.from_json(document.meta["scene"])), describe_finding(finding)
         cluster = document.spans[0].image_id
-        records.append(Record(key, completion.document, shown, judge(finding), expected, found, cluster, completion.seed))
+        facts = (expected, found, cluster, completion.seed)
+        records.append(Record(key, completion.document, shown, judge(finding), *facts, prompt=completion.prompt))
     names = ("chance", "majority", "shuffled", "colour_only", "object_only")
     baselines = blind.score([after for _, after in states], judges, names)
     baselines["copy_input"] = [judge(imagine(before.things)) for (before, _), judge in zip(states, judges, strict=True)]

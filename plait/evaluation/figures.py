@@ -39,6 +39,7 @@ class Record:
         seed: seed of its one sample.
         asked: what was asked, where `expected` depends on what the model itself wrote; otherwise empty.
         part_of: the figure in which this one is averaged with others; empty: none.
+        prompt: what the model was given, holes where it was to draw; None where nothing was generated.
     """
 
     key: str
@@ -51,6 +52,7 @@ class Record:
     seed: int = 0
     asked: str = ""
     part_of: str = ""
+    prompt: Document | None = None
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def draw_captions(bench: Bench, key: str, documents: Sequence) -> list[Record]:
                 found=describe_finding(finding),
                 cluster=document.text,
                 seed=completion.seed,
+                prompt=completion.prompt,
             )
         )
     return records

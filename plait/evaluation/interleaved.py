@@ -161,7 +161,8 @@ def _score_story(reading: StoryReading, columns: Sequence[Finding | None]) -> di
 
 def _record(key, completion, shown, scores, states, columns) -> Record:
     expected, found = " | ".join(map(describe_scene, states)), " | ".join(map(describe_finding, columns))
-    return Record(key, completion.document, shown, scores, expected, found, str(completion.seed), completion.seed)
+    facts = (expected, found, str(completion.seed), completion.seed)
+    return Record(key, completion.document, shown, scores, *facts, prompt=completion.prompt)
 
 
 def _regroup(items: Sequence, lengths: Sequence[int]) -> list[list]:

@@ -97,7 +97,8 @@ def judge_reconstruction(bench: Bench, blind: BlindAnswers, split: str) -> tuple
         document = Document((ImageSpan(scene.id), span))
         mean_scores.append({"pixel_error": _difference(mean_picture, np.asarray(original))})
         expected, found = describe_scene(scene), describe_finding(finding)
-        records.append(Record(key, document, (original, picture), scores, expected, found, scene.id))
+        given = Document(document.spans[:1])
+        records.append(Record(key, document, (original, picture), scores, expected, found, scene.id, prompt=given))
     baselines["mean_picture"] = mean_scores
     baselines["original"] = [score_scene(finding, scene) for finding, scene in zip(ceiling, scenes, strict=True)]
     return summarise(key, records, baselines, "encoded and decoded"), records
@@ -117,7 +118,8 @@ def judge_glyphs(bench: Bench, split: str) -> tuple[dict[str, Figure], list[Reco
         pixels, score = np.asarray(original), _difference(np.asarray(picture), np.asarray(original))
         document = Document((ImageSpan(span.image_id), span))
         name = span.image_id.removeprefix("glyph/")
-        records.append(Record(f"{split}/glyphs", document, (original, picture), {"pixel_error": score}, name, "", name))
+        given, scores = Document(document.spans[:1]), {"pixel_error": score}
+        records.append(Record(f"{split}/glyphs", document, (original, picture), scores, name, "", name, prompt=given))
         white.append({"pixel_error": _difference(np.full_like(pixels, 255), pixels)})
     return summarise(f"{split}/glyphs", records, {"white": white}, "encoded and decoded"), records
 

@@ -71,9 +71,8 @@ def ask(
         answer = Answer(bench.model.template.answer(completion.text), tuple(next(rest) for _ in completion.drawn))
         found = " | ".join(filter(None, [answer.text, *map(describe_finding, answer.seen)])) or "nothing"
         scores = request.judge(answer)
-        records.append(
-            Record(key, completion.document, shown, scores, request.expected, found, request.cluster, completion.seed)
-        )
+        facts = (request.expected, found, request.cluster, completion.seed)
+        records.append(Record(key, completion.document, shown, scores, *facts, prompt=completion.prompt))
     return records
 
 

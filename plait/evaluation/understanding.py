@@ -44,7 +44,8 @@ def judge_captions(bench: Bench, blind: BlindAnswers, split: str, task: str) -> 
         read = parse(caption)
         scores = score_scene(imagine(read.things if read else ()), scene)
         scores["ungrammatical"] = scores.pop("unrecognisable")
-        records.append(Record(key, completion.document, shown, scores, describe(scene), caption, scene.id, completion.seed))
+        facts = (describe(scene), caption, scene.id, completion.seed)
+        records.append(Record(key, completion.document, shown, scores, *facts, prompt=completion.prompt))
     nearest = blind.nearest_by_picture(scenes, bench.world.pixels)
     return summarise(key, records, blind.score(scenes, nearest=nearest), describe_policies(bench.policies)), records
 
@@ -86,7 +87,8 @@ def judge_questions(
         answer = bench.model.template.answer(completion.text)
         scores = {MAIN: float(answer == item.answer)}
         key = f"{split}/{task}_{item.kind}"
-        records.append(Record(key, completion.document, shown, scores, item.answer, answer, item.image_id, completion.seed))
+        facts = (item.answer, answer, item.image_id, completion.seed)
+        records.append(Record(key, completion.document, shown, scores, *facts, prompt=completion.prompt))
     training = bench.world.source(task, "train")
     counted = _count_answers(training[index] for index in range(min(num_training, len(training))))
     figures: dict[str, Figure] = {}

@@ -10,7 +10,7 @@ Knows the strings of a wording and no ids; which markers a picture gets is said 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -96,8 +96,25 @@ def read_chat(document: Document, wording: ChatWording) -> list[dict[str, Any]]:
         DocumentError: something stands outside of all turns.
     """
     messages: list[dict[str, Any]] = []
-    content: list[dict[str, Any]] | None = None
-    for span in document.spans:
+    for _, role, piece in read_turns(document, wording):
+        if piece is None:
+            messages.append({"role": role, "content": []})
+        elif role is None:
+            raise DocumentError(f"Document {document.id!r} is no chat: {str(piece)[:60]!r} stands outside of all turns.")
+        elif isinstance(piece, ImageSpan):
+            messages[-1]["content"].append({"type": "image", "image": replace(piece, loss=False, begin_loss=False)})
+        else:
+            messages[-1]["content"].append({"type": "text", "text": piece.strip()})
+    if messages and messages[-1] == {"role": "assistant", "content": []}:
+        messages.pop()
+    return messages
+
+
+def read_turns(document: Document, wording: ChatWording) -> Iterator[tuple[int, str | None, str | ImageSpan | None]]:
+    """What is said in a worded document, without the strings of the wording: (number of the span, whose turn it is, what is said). A turn
+    that opens says None; outside of all turns it is nobody's turn (None)."""
+    role: str | None = None
+    for index, span in enumerate(document.spans):
         pieces = wording.marks.split(span.text) if isinstance(span, TextSpan) else [span]
         # split gives text, then the four groups of a mark (three of them None), and so on
         for place, piece in enumerate(pieces):
@@ -105,19 +122,12 @@ def read_chat(document: Document, wording: ChatWording) -> list[dict[str, Any]]:
             if piece is None or (isinstance(piece, str) and not piece.strip()):
                 continue
             if kind in (1, 2):
-                content = []
-                messages.append({"role": ROLES[kind - 1], "content": content})
+                role = ROLES[kind - 1]
+                yield index, role, None
             elif kind in (3, 4):
-                content = None
-            elif content is None:
-                raise DocumentError(f"Document {document.id!r} is no chat: {str(piece)[:60]!r} stands outside of all turns.")
-            elif isinstance(piece, ImageSpan):
-                content.append({"type": "image", "image": replace(piece, loss=False, begin_loss=False)})
+                role = None
             else:
-                content.append({"type": "text", "text": piece.strip()})
-    if messages and messages[-1] == {"role": "assistant", "content": []}:
-        messages.pop()
-    return messages
+                yield index, role, piece
 
 
 def jinja_template(wording: ChatWording, image: str) -> str:

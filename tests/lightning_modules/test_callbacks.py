@@ -20,8 +20,8 @@ from lightning_modules.data import DataModule
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import RecipeError
 from plait.freezing import FreezePlan
-from plait.rendering import Sample
 from plait.runs import Run
+from plait.samples import Sample
 from tests.lightning_modules.stubs import Model, Numbers, make_stage, train
 
 

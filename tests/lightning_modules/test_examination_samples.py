@@ -11,5 +11,5 @@ def test_a_tick_is_good() -> None:
     document = Document((ImageSpan("scene"), TextSpan("a red red car")))
     scores = {"all": 0.0, "ungrammatical": 1.0, "unrecognisable": 0.0, "agreement": 0.5}
     record = Record("val/captions", document, (Image.new("RGB", (4, 4)),), scores, "a red car", "no caption", "scene")
-    shown = {"all": False, "grammatical": False, "recognisable": True, "agreement": 0.5}
+    shown = {"right": False, "grammatical": False, "recognisable": True, "agreement": 0.5}
     assert to_sample(record).scores == {**shown, "expected": "a red car", "found": "no caption"}

@@ -62,7 +62,7 @@ def test_two_jobs_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (table,) = (run / "files/media/table").glob("sample_scores_*.json")
     content = json.loads(table.read_text())
     assert content["columns"] == ["step", "id", "seed", "file", "right"]
-    assert content["data"] == [[3, "one", 3, "samples/step-0000004.html", True]]
+    assert content["data"] == [[3, "one", "3", "samples/step-0000004.html", True]]
 
 
 def test_a_failure_finishes_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,10 @@ from lightning_modules.callbacks.live_curve import LiveCurve
 from lightning_modules.data import DataModule
 from lightning_modules.screen import Screen, draw_curves
 from lightning_modules.watching import follow
+from plait import rendering
 from plait.document import Document, ImageSpan, TextSpan
-from plait.rendering import Sample, render_html
 from plait.runs import Metrics
+from plait.samples import Sample
 from tests.lightning_modules.stubs import Numbers, make_stage, train
 
 
@@ -28,9 +29,8 @@ def write_row(folder: Path, step: int) -> None:
 
 def write_samples(folder: Path, step: int) -> None:
     document = Document((TextSpan(f"drawn at {step}"), ImageSpan("i")))
-    (folder / "samples").mkdir(exist_ok=True)
-    page = render_html([Sample(document, {"i": Image.new("RGB", (8, 8), "red")})] * 5)
-    (folder / "samples" / f"step-{step:07d}.html").write_text(page)
+    sample = Sample(document, {"i": Image.new("RGB", (8, 8), "red")})
+    rendering.write_samples([sample] * 5, folder / "samples" / f"step-{step:07d}.html")
 
 
 def test_every_change_is_shown_until_the_run_ends(tmp_path):

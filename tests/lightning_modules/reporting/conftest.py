@@ -12,7 +12,8 @@ from lightning_modules.lineage import trace_parents, write_lineage
 from plait.checkpoints import save_checkpoint
 from plait.document import Document, ImageSpan, TextSpan
 from plait.ledger import Ledger, LedgerRow, Proof
-from plait.rendering import Sample, render_html
+from plait.rendering import write_samples
+from plait.samples import Sample
 
 WORLD = {"batches": {"_target_": "plait.data.emoji_world.world.EmojiWorld"}, "name": "pretraining", "tags": ["liquid"]}
 MACHINE = {"device": "cpu", "threads": 1, "python": "3.11.7", "packages": {"torch": "2.13.0"}}
@@ -44,10 +45,9 @@ def write_run(folder: Path, id: str, seed: int, base: Path | None = None) -> Pat
     rows.append({"step": 19, "perf/rate_tokens_per_s": 100.0, "perf/step_duration_s": 0.5, "val/loss": 0.1 * seed})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     Ledger((LedgerRow("head", 12, 2, True, 0.01, 0.0, "AdamW"),), {}, Proof(20, 0, 2)).write(folder / "ledger.json")
-    (folder / "samples").mkdir()
     document = Document((TextSpan("a red car"), ImageSpan("i")), id=f"d{seed}")
-    page = render_html([Sample(document, {"i": Image.new("RGB", (8, 8), "red")}, {"right": True}, seed)] * 6)
-    (folder / "samples" / "step-0000020.html").write_text(page)
+    sample = Sample(document, {"i": Image.new("RGB", (8, 8), "red")}, {"right": True}, seed, given=1)
+    write_samples([sample] * 6, folder / "samples" / "step-0000020.html")
     parents = {} if base is None else {"vision_tokenizer": base / "checkpoints" / "last.ckpt"}
     named = [{"part": node["part"], "identity": node["identity"]} for node in trace_parents(parents)]
     weights = {"w": torch.full((2,), float(seed))}

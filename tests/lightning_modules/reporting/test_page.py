@@ -81,7 +81,7 @@ def test_pictures_that_would_make_the_page_too_large_are_named_instead(multirun:
     monkeypatch.setattr("lightning_modules.reporting.page.LARGEST", 4000)
     page = render_page(describe_runs([str(multirun)]), tmp_path)
     assert LARGEST > 4000
-    assert "not on this page, which would grow too large; it is samples/step-0000020.html of run a3b3c3" in page
+    assert "not on this page, which would grow too large; it is samples/step-0000020.json of run a3b3c3" in page
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_end(multirun: Path) -> None:
