@@ -1,6 +1,5 @@
 """The progress bar: optimiser steps out of all, the loss, and what a user can act on. Nothing is shown where nobody watches."""
 
-import sys
 from typing import Any
 
 import lightning
@@ -9,7 +8,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from lightning_modules.callbacks.quiet import Quiet
 
-SHOWN_AFTER_S = 5.0
+FEW_BATCHES = 10
 
 
 class Progress(Quiet, TQDMProgressBar):
@@ -29,7 +28,7 @@ class Progress(Quiet, TQDMProgressBar):
 
     def init_validation_tqdm(self) -> Tqdm:
         """A bar for a validation that one has to wait for; a short one does not flicker by."""
-        return Tqdm(desc="validation", disable=self.is_disabled, leave=False, delay=SHOWN_AFTER_S, position=1, file=sys.stdout)
+        return super().init_validation_tqdm() if sum(self.trainer.num_val_batches) > FEW_BATCHES else Tqdm(disable=True)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Count steps of the stage."""
