@@ -16,16 +16,14 @@ import numpy as np
 from tqdm import tqdm
 
 from lightning_modules.ranks import own_rank
-from lightning_modules.wiring import MARKED
 from plait.data.collection import MANIFEST, TASK, Collection, Part
 from plait.data.importing import import_rows
 from plait.data.kinds import choose_columns
 from plait.data.mixture import encode_images
 from plait.data.tables import open_table
 from plait.document import Document, TextSpan
-from plait.errors import DocumentError, RecipeError
+from plait.errors import DocumentError, MarkerError, RecipeError
 from plait.sequence.chat import split_turns
-from plait.sequence.layout import WRITTEN
 
 log = logging.getLogger(__name__)
 
@@ -138,18 +136,18 @@ def open_documents(
     source = world.source(TASK, split)
     documents = Dialogues(source, template) if world.kind == "chat" else source
     blank = tuple(np.zeros(shape, np.int64) for shape in builder.layout.grid_shapes)
-    marks = re.compile(
-        "|".join({re.escape(mark) for text in template.texts() for mark in MARKED.findall(text)} | {*WRITTEN, "<pad>", "<bos>"})
-    )
     # pairs are worded in several ways, of which one is counted: the longest wording is added to it
     slack = max(len(builder.layout.encode_text(text)) for text in template.texts()) if world.kind == "caption" else 0
     kept, left_out = [], Counter()
     for number, raw in enumerate(tqdm(source, desc=f"measuring {split}", disable=None)):
-        found = next((mark for span in raw.spans if isinstance(span, TextSpan) for mark in marks.findall(span.text)), None)
-        if found:
-            reason, finding = "marker in a text", f"its text holds {found!r}, expected no marker of the model. Reword it"
-        else:
+        try:
+            for span in raw.spans:
+                if isinstance(span, TextSpan):  # a wording may leave a text out: what it holds is looked at all the same
+                    builder.layout.encode_text(template.plain(span.text, "Its text"))
             length = len(builder.encode(encode_images(template.wrap(documents[number], 0), lambda _: blank))) + slack
+        except MarkerError as error:
+            reason, finding = "marker in a text", str(error).removesuffix(".")
+        else:
             if length <= row_length:
                 kept.append(number)
                 continue

@@ -3,7 +3,6 @@ tokenizer and a world). Anything that decides or computes belongs in the library
 """
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,14 +23,13 @@ from plait.data.wordnet.sources import Glosses
 from plait.data.wordnet.synsets import WordNet
 from plait.document import Document
 from plait.errors import CheckpointError, RecipeError
+from plait.sequence.markers import find_marks
 from plait.tiling import Tiling
 from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
 
 Codes = Callable[[str], tuple[np.ndarray, ...]]
 Pixels = Callable[[Sequence[str]], np.ndarray]
 log = logging.getLogger(__name__)
-MARKED = re.compile(r"<\|?\w+\|?>")
-"""How a wording writes strings that are one id: <start_of_turn>, <|im_start|>."""
 SUBWORDS = "text_tokenizer"
 """where a run keeps its subwords"""
 
@@ -52,7 +50,7 @@ def train_text_tokenizer(
         RecipeError: the weights come without their subwords, or the folder of the run has others.
     """
     wording = list(template.texts())
-    specials = sorted({marked for text in wording for marked in MARKED.findall(text)})
+    specials = find_marks(wording)
     if world.is_closed:
         return train_word_level(chain(world.vocabulary_texts(glyphs=has_glyphs), wording), specials)
     run, model = ((folders or {}).get(name) for name in ("run", "model"))

@@ -75,12 +75,14 @@ class Document:
         spans: text and image spans in reading order.
         id: name of the document in its data set.
         ends: whether an end-of-document token follows the last span (supervised if the last span carries loss).
+        is_worded: whether a template has written texts of it already: they hold markers, and it is not worded again.
         meta: free facts for people and metrics (scene graph, task, split); never seen by a model, left out of equality.
     """
 
     spans: tuple[Span, ...]
     id: str = ""
     ends: bool = True
+    is_worded: bool = field(default=False, compare=False, repr=False)
     meta: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:

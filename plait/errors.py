@@ -9,6 +9,10 @@ class DocumentError(PlaitError):
     """A document, an image file or a data row is malformed."""
 
 
+class MarkerError(DocumentError):
+    """A text of somebody's holds a marker, which only the wording of a model may write."""
+
+
 class VocabularyError(PlaitError):
     """A word, id or code lies outside the vocabulary."""
 

@@ -4,7 +4,7 @@ A system is a builder function that assembles parts behind these protocols (see 
 part: what crosses between them is handed over by the builder.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -74,7 +74,8 @@ class LossTerms:
 
 @runtime_checkable
 class TextTokenizer(Protocol):
-    """Text <-> ids of the text segment. Specials that the tokenizer already has are read literally in text."""
+    """Text <-> ids of the text segment. Specials that the tokenizer already has are read literally in text: the layout lets through
+    those that a wording has written, and no others."""
 
     size: int
     bos_id: int
@@ -83,6 +84,8 @@ class TextTokenizer(Protocol):
     markers: Mapping[str, int]
     """names of plait's markers (see plait.sequence.vocabulary.MARKERS) -> ids that this tokenizer already has for them;
     at least pad, begin_document and end_document"""
+    special_ids: Set[int]
+    """ids that a text has only where a special string stands in it"""
 
     def encode(self, text: str) -> list[int]:
         """Ids without bos and eos. Raises VocabularyError for a word it cannot write."""
@@ -291,7 +294,11 @@ class Policy(Protocol):
 
 @runtime_checkable
 class Template(Protocol):
-    """The wording of a system: documents of the data -> documents in the system's own format."""
+    """The wording of a system: documents of the data -> documents in the system's own format. What is not its own (the texts of documents,
+    captions, questions) may hold no marker: it is refused."""
+
+    marks: Sequence[str]
+    """the strings in its texts that are one id in a text tokenizer that knows them"""
 
     def wrap(self, document: Document, counter: int) -> Document:
         """Add instructions, drop captions, choose the direction; random choices are drawn from `counter` alone."""

@@ -6,6 +6,7 @@ images and the offsets of segments belong to plait.sequence.vocabulary.
 """
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -42,7 +43,9 @@ class WordTokenizer:
         self.size = tokenizer.get_vocab_size()
         self.pad_id, self.bos_id, self.eos_id = ids[PAD], ids[BOS], ids[EOS]
         self.markers = {"pad": self.pad_id, "begin_document": self.bos_id, "end_document": self.eos_id}
-        self._specials = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+        added = tokenizer.get_added_tokens_decoder()
+        self._specials = {token.content for token in added.values()}
+        self.special_ids = frozenset(added)
         self._words = [tokenizer.id_to_token(index) for index in range(self.size)]
 
     @classmethod
@@ -72,19 +75,26 @@ class WordTokenizer:
         """Ids without bos and eos; special strings in the text are read as such.
 
         Raises:
-            VocabularyError: a word outside the vocabulary, named with its nearest neighbours.
+            VocabularyError: words outside the vocabulary, named with their nearest neighbours.
         """
         try:
             return self._tokenizer.encode(text, add_special_tokens=False).ids
         except Exception as error:  # the library raises a bare Exception that does not name the word
-            unknown = self._unknown_word(text)
-            if unknown is None:
+            unknown = self._unknown_words(text)
+            if not unknown:
                 raise
-            close = get_close_matches(unknown, self._words, n=3, cutoff=0.5)
-            hint = f"the nearest are {', '.join(map(repr, close))}" if close else "no word is near it"
+            near = {word: self._nearest(word) for word in unknown}
+            hints = [
+                f"{', '.join(map(repr, close))}{f' for {word!r}' if len(near) > 1 else ''}"
+                for word, close in near.items()
+                if close
+            ]
+            hint = f"the nearest are {'; '.join(hints)}" if hints else f"no word is near {'it' if len(near) == 1 else 'them'}"
+            folded = self._fold(text)
             raise VocabularyError(
-                f"Unknown word {unknown!r} in {text!r}: the vocabulary has {self.size} entries and {hint}. "
-                "Reword the text or train the tokenizer on texts that contain the word."
+                f"Unknown word{'s' * (len(near) > 1)} {', '.join(map(repr, near))} in {text!r}: the vocabulary has {self.size} entries and "
+                f"{hint}. Reword the text{f', for example {folded!r},' if folded else ''} or train the tokenizer on texts that contain the "
+                f"word{'s' * (len(near) > 1)}."
             ) from error
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -106,13 +116,33 @@ class WordTokenizer:
             glues = word.isspace() or (is_mark and word in OPENING + JOINING)
         return "".join(pieces)
 
-    def _unknown_word(self, text: str) -> str | None:
+    def _nearest(self, word: str) -> list[str]:
+        """Words like this one: those that differ in capitals alone, then those that are spelt alike, capitals or not."""
+        folded: dict[str, list[str]] = {}
+        for known in self._words:
+            folded.setdefault(known.casefold(), []).append(known)
+        close = get_close_matches(word.casefold(), folded, n=3, cutoff=0.5)
+        if word.casefold() in folded:
+            close = [word.casefold()]
+        return [known for one in close for known in folded[one]][:3]
+
+    def _fold(self, text: str) -> str | None:
+        """The text with the capitals of the vocabulary, where that makes all of it known. It is only proposed: training saw one of the
+        two spellings, and which was meant is not for a tokenizer to say."""
+        for word in self._unknown_words(text):
+            near = [known for known in self._nearest(word) if known.casefold() == word.casefold()]
+            if len(near) != 1:
+                return None
+            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", near[0], text)
+        return text
+
+    def _unknown_words(self, text: str) -> list[str]:
         # mask the specials, then ask the library's own splitter
         for special in sorted(self._specials, key=len, reverse=True):
             text = text.replace(special, " ")
         known = set(self._words)
         words = (word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(text))
-        return next((word for word in words if word not in known), None)
+        return list(dict.fromkeys(word for word in words if word not in known))
 
 
 def train_word_level(texts: Iterable[str], specials: Sequence[str] = ()) -> WordTokenizer:
@@ -183,6 +213,9 @@ class PretrainedTokenizer:
         self.pad_id = self.eos_id if pad is None else pad
         self.markers = {"pad": self.pad_id, "begin_document": self.bos_id, "end_document": self.eos_id}
         self.markers |= {name: self._id_of(name, token) for name, token in self._settings["markers"].items()}
+        special = {index for index, token in self._tokenizer.added_tokens_decoder.items() if token.special}
+        # what is unknown to the tokenizer is no marker
+        self.special_ids = frozenset((special - {self._tokenizer.unk_token_id}) | set(self.markers.values()))
 
     @classmethod
     def load(cls, folder: str | Path) -> "PretrainedTokenizer":

@@ -5,10 +5,11 @@ one: the token that crosses the threshold stays), softmax, draw; the penalty for
 Knows no segments: the caller hands over the logits of what is legal now, with -inf for ids that are impossible.
 """
 
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Real
 
 import torch
 
@@ -16,6 +17,19 @@ from plait.axes import Float, Int, Tensor
 from plait.errors import RecipeError
 from plait.protocols import Noise
 from plait.sampling.constraints import Constraint
+
+MOST = 1e6
+"""Beyond this a weight leaves nothing of what it is weighed against in float32, and logits may overflow"""
+
+
+def scale(logits: Float[Tensor, "n v"], temperature: float) -> Float[Tensor, "n v"]:
+    """Logits over the temperature. Where that could overflow they are in float64 and have 0 as the largest of each row: a tiny temperature
+    leaves the most likely ids, a huge one makes all legal ids alike."""
+    if 1 / MOST <= temperature <= MOST:
+        return logits / temperature
+    shifted = logits.double() - logits.amax(-1, keepdim=True).double()
+    # 0 / 1e-320 is 0, and what is impossible stays so
+    return torch.where(logits == -torch.inf, shifted, shifted / temperature)
 
 
 def keep_top_k(logits: Float[Tensor, "n v"], k: int) -> Float[Tensor, "n v"]:
@@ -51,10 +65,10 @@ class SamplingPolicy:
     """A way to draw tokens.
 
     Args:
-        guidance: s in u + s (c - u) on raw logits; 1.0 is off (no further rows are run). Several weights for several branches, from
-            the one that knows least to the one that knows most: (s1, s2) is u + s1 (i - u) + s2 (c - i), where i may be the pictures
+        guidance: s in u + s (c - u) on raw logits, at most 1e6; 1.0 is off (no further rows are run). Several weights for several branches,
+            from the one that knows least to the one that knows most: (s1, s2) is u + s1 (i - u) + s2 (c - i), where i may be the pictures
             without the text (Chameleon's generator, three rows per picture).
-        temperature: 0 takes the most likely token.
+        temperature: 0 takes the most likely token; from 0 to any finite number.
         top_k: 0 is off.
         top_p: 1.0 is off.
         repetition_penalty: see `penalise_repetition`; 1.0 is off.
@@ -72,19 +86,27 @@ class SamplingPolicy:
     constraints: Sequence[Constraint] = ()
 
     def __post_init__(self) -> None:
-        weights = self.guidance if isinstance(self.guidance, Sequence) else (self.guidance,)
-        numbers = (*weights, self.temperature, self.repetition_penalty)
-        in_range = all(0 <= number < math.inf for number in numbers) and self.repetition_penalty > 0
-        if not (in_range and weights and isinstance(self.top_k, int) and self.top_k >= 0 and 0 < self.top_p <= 1):
+        weights = self.guidance if isinstance(self.guidance, list | tuple) else (self.guidance,)
+        is_whole = isinstance(self.top_k, int) and not isinstance(self.top_k, bool) and self.top_k >= 0
+        in_range = {
+            "guidance": bool(weights) and all(_lies(weight, 0.0, MOST) for weight in weights),
+            "temperature": _lies(self.temperature, 0.0, sys.float_info.max),
+            "top_k": is_whole,
+            "top_p": _lies(self.top_p, 0.0, 1.0) and self.top_p > 0,
+            "repetition_penalty": _lies(self.repetition_penalty, 1 / MOST, MOST),
+        }
+        wrong = [f"{name}={getattr(self, name)!r}" for name, is_right in in_range.items() if not is_right]
+        if wrong:
             raise RecipeError(
-                f"{self}: expected finite numbers, guidance >= 0, temperature >= 0, a whole top_k >= 0, 0 < top_p <= 1 and "
-                "repetition_penalty > 0. Change what lies outside."
+                f"A sampling policy with {', '.join(wrong)}: expected numbers, 0 <= guidance <= {MOST:g} (one, or a list), temperature >= "
+                f"0 and finite, a whole top_k >= 0, 0 < top_p <= 1 and {1 / MOST:g} <= repetition_penalty <= {MOST:g}. Next: change what "
+                "lies outside."
             )
 
     @property
     def guidance_weights(self) -> tuple[float, ...]:
         """See `plait.protocols.Policy`."""
-        weights = tuple(self.guidance) if isinstance(self.guidance, Sequence) else (self.guidance,)
+        weights = tuple(self.guidance) if isinstance(self.guidance, list | tuple) else (self.guidance,)
         return () if all(weight == 1.0 for weight in weights) else weights
 
     @property
@@ -104,9 +126,14 @@ class SamplingPolicy:
         logits = self.guide(logits.float(), branches)
         if history is not None:
             logits = self.constrain(logits, history)
+        if not (logits.amax(-1) < torch.inf).all():  # nan compares as false
+            raise RecipeError(
+                f"The model's logits are not finite (largest: {logits.amax().item()}), expected numbers to draw from: its weights are "
+                "damaged, or the guidance is too strong for them. Next: lower the guidance, or open another checkpoint."
+            )
         if self.temperature == 0:
             return logits.argmax(-1)
-        kept = keep_top_p(keep_top_k(logits / self.temperature, self.top_k), self.top_p)
+        kept = keep_top_p(keep_top_k(scale(logits, float(self.temperature)), self.top_k), self.top_p)
         return noise(kept.softmax(-1), samples)
 
     def guide(self, logits: Float[Tensor, "n v"], branches: Sequence[Float[Tensor, "n v"]]) -> Float[Tensor, "n v"]:
@@ -137,6 +164,11 @@ class SamplingPolicy:
         if not logits.isfinite().any(-1).all():
             raise RecipeError(f"The constraints {self.constraints} forbid every id that the grammar allows.")
         return logits
+
+
+def _lies(number: object, least: float, most: float) -> bool:
+    """Whether something is a number between two bounds."""
+    return isinstance(number, Real) and not isinstance(number, bool) and least <= number <= most
 
 
 class PerSampleNoise:

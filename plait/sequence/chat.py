@@ -16,8 +16,8 @@ from itertools import groupby
 from typing import Any
 
 from plait.document import Document, ImageSpan, Span, TextSpan
-from plait.errors import DocumentError
-from plait.sequence.layout import END, UNCONDITIONAL
+from plait.errors import DocumentError, MarkerError
+from plait.sequence.markers import END, WRITTEN, find_marks, match_any
 
 Message = Mapping[str, Any]
 ROLES = ("user", "assistant")
@@ -52,7 +52,7 @@ def write_chat(messages: Sequence[Message], wording: ChatWording, id: str = "") 
         DocumentError: roles do not alternate from the user on, a message is empty, a block is of an unknown type, or a text holds
             strings that only the wording may write.
     """
-    writer = _Writer()
+    writer, markers = _Writer(), match_any({*WRITTEN, *find_marks((wording.user, wording.assistant, wording.end))})
     for index, message in enumerate(messages):
         role = ROLES[index % 2]
         if message.get("role") != role:
@@ -65,9 +65,9 @@ def write_chat(messages: Sequence[Message], wording: ChatWording, id: str = "") 
         for order, block in enumerate(_blocks(message, index)):
             if isinstance(block, ImageSpan):
                 writer.spans.append(replace(block, form="codes", loss=is_answer, begin_loss=is_answer))
-            elif found := wording.marks.search(block) or re.search(UNCONDITIONAL, block):
-                raise DocumentError(
-                    f"Message {index} says {found[0]!r}, which only the wording of the chat may write: {block!r}."
+            elif found := wording.marks.search(block) or markers.search(block):
+                raise MarkerError(
+                    f"Message {index} says {found[0]!r}, which only the wording of the chat may write: {block!r}. Next: reword it."
                 )
             else:
                 writer.text(block if order == 0 else f"\n{block}", is_answer)
@@ -79,7 +79,7 @@ def write_chat(messages: Sequence[Message], wording: ChatWording, id: str = "") 
     is_complete = len(messages) % 2 == 0
     if not is_complete:
         writer.text(wording.assistant, False)
-    return Document(tuple(writer.spans), id=id, ends=is_complete)
+    return Document(tuple(writer.spans), id=id, ends=is_complete, is_worded=True)
 
 
 def split_turns(document: Document) -> list[dict[str, Any]]:

@@ -12,19 +12,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 
 import numpy as np
 
 from plait.document import Document, ImageSpan, Span, TextSpan
-from plait.errors import LayoutError, VocabularyError
+from plait.errors import LayoutError, MarkerError, VocabularyError
 from plait.protocols import TextTokenizer
+from plait.sequence.markers import WRITTEN, match_any
 from plait.sequence.vocabulary import Vocabulary
 
-UNCONDITIONAL, BEGIN_IMAGE, END_IMAGE, END = "<unconditional>", "<boi>", "<eoi>", "<eos>"
-"""How markers are written in the text of a document, whatever the text tokenizer calls them (Liquid: specs section 4). An end inside a
-document stands after every answer of a released dialogue. Those of images belong to prompts only: a begin marker in a text is no
-image, and such a document cannot be read back."""
-WRITTEN = {UNCONDITIONAL: "unconditional", BEGIN_IMAGE: "begin_image", END_IMAGE: "end_image", END: "end_document"}
 _MARKERS = re.compile(f"({'|'.join(WRITTEN)})")
 
 
@@ -62,6 +59,8 @@ class DocumentLayout:
         grid_shapes: (gh, gw) per code level of an image: fixes how many codes an image has. Images of another size are an error.
         patches: (n f) per level: the places (raster order) of the codes that stand at one position together. None: every code has a
             position of its own.
+        marks: strings in texts that are markers of the wording (`Template.marks`); an id that is special to the text tokenizer and written
+            by none of them is refused.
 
     Raises:
         LayoutError: not one grid and one set of patches per level, or patches that do not hold every place once.
@@ -73,8 +72,10 @@ class DocumentLayout:
         text: TextTokenizer,
         grid_shapes: Sequence[tuple[int, int]],
         patches: Sequence[np.ndarray] | None = None,
+        marks: Sequence[str] = (),
     ) -> None:
         self.vocabulary, self.text = vocabulary, text
+        self.marks, self._mark_pattern = tuple(marks), match_any(marks)
         self.grid_shapes = tuple((int(h), int(w)) for h, w in grid_shapes)
         self.patches = tuple(patches or (np.arange(h * w)[:, None] for h, w in self.grid_shapes))
         if len(self.grid_shapes) != len(vocabulary.code_segments):
@@ -93,7 +94,12 @@ class DocumentLayout:
         self._text_ids: dict[str, np.ndarray] = {}
 
     def encode_text(self, text: str) -> np.ndarray:
-        """Ids of one text span; the strings of `WRITTEN` are those markers (cached: captions and instructions repeat)."""
+        """Ids of one text span; the strings of `WRITTEN` are those markers (cached: captions and instructions repeat).
+
+        Raises:
+            VocabularyError: a word is unknown.
+            MarkerError: a text holds a marker of the text tokenizer that the wording did not write.
+        """
         ids = self._text_ids.get(text)
         if ids is None:
             joined: list[int] = []
@@ -101,10 +107,24 @@ class DocumentLayout:
                 if part in WRITTEN:
                     joined.append(self.vocabulary.specials[WRITTEN[part]])
                 elif part:
-                    joined += self.text.encode(part)
+                    joined += self._encode_part(part)
             ids = np.asarray(joined, dtype=np.int64)
             if len(self._text_ids) < 200_000:
                 self._text_ids[text] = ids
+        return ids
+
+    def _encode_part(self, part: str) -> list[int]:
+        """Ids of a text without markers of `WRITTEN`; special ids are those of the wording's markers, in their order, and no others."""
+        ids = self.text.encode(part)
+        found = [index for index in ids if index in self.text.special_ids]
+        if found:
+            worded = [self._mark_ids[mark] for mark in self._mark_pattern.findall(part) if mark in self._mark_ids]
+            if found != worded:
+                typed = next((one for one, other in zip_longest(found, worded) if one is not None and one != other), found[0])
+                raise MarkerError(
+                    f"{part[:200]!r} holds {self.text.decode([typed])!r}, which is a marker of the text tokenizer (id {typed}) and no "
+                    "text, expected words. Next: reword it; markers of the wording are the template's to write."
+                )
         return ids
 
     def encode_codes(self, span: ImageSpan) -> np.ndarray:
@@ -165,7 +185,8 @@ class DocumentLayout:
         Raises:
             LayoutError: a text is empty, an image has no form, is a feature image (no system with features is laid out here yet), a
                 hole is not the last span, grids have the wrong shape, or an image that carries loss has several tiles.
-            VocabularyError: a word or code is unknown. Both name document and span.
+            VocabularyError: a word or code is unknown.
+            MarkerError: a text holds a marker that no wording wrote. All name document and span.
         """
         specials = self.vocabulary.specials
         runs: list[np.ndarray] = [_one(specials["begin_document"])]
@@ -176,7 +197,7 @@ class DocumentLayout:
         for index, span in enumerate(document.spans):
             try:
                 run, flags, codes = self._encode_span(span, is_last=index == len(document.spans) - 1)
-            except (LayoutError, VocabularyError) as error:
+            except (LayoutError, VocabularyError, MarkerError) as error:
                 raise type(error)(f"Document {document.id!r}, span {index}: {error}") from error
             if codes is not None:
                 images.append((position + 1, len(codes), span))
@@ -267,6 +288,11 @@ class DocumentLayout:
         return Document(tuple(spans), id=tokens.document_id, ends=ends)
 
     @cached_property
+    def _mark_ids(self) -> dict[str, int]:
+        """The marks that are special to the text tokenizer; others are text to it, or no words that it knows."""
+        return {mark: index for mark in self.marks if (index := _find_special(self.text, mark)) is not None}
+
+    @cached_property
     def _foreign(self) -> dict[int, str]:
         """Ids of written markers that the tokenizer itself would write in another way or not at all; the others are left to it."""
         specials, stop = self.vocabulary.specials, self.vocabulary.segments[0].stop
@@ -302,6 +328,15 @@ class DocumentLayout:
             raise LayoutError(f"Document {tokens.document_id!r}, image {image_id!r}: {error}") from error
         span = ImageSpan(image_id, bool(loss[end]), begin_loss, "codes", grids)
         return span, end + 1
+
+
+def _find_special(text: TextTokenizer, mark: str) -> int | None:
+    """The special id that a marker has in a text tokenizer; None where it is text to it, or no word that it knows."""
+    try:
+        ids = text.encode(mark)
+    except VocabularyError:
+        return None
+    return ids[0] if len(ids) == 1 and ids[0] in text.special_ids else None
 
 
 def _one(id: int) -> np.ndarray:

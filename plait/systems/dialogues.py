@@ -5,13 +5,16 @@ their shape. Published systems word pairs each in their own way, and turns alike
 """
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import RecipeError
 from plait.sequence.chat import ChatWording, Message, jinja_template, read_chat, write_chat
+from plait.sequence.markers import WRITTEN, find_marks, match_any, refuse_markers
 
 
 class DialogueTemplate:
@@ -28,6 +31,24 @@ class DialogueTemplate:
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
+    @cached_property
+    def marks(self) -> tuple[str, ...]:
+        """See `plait.protocols.Template`."""
+        return find_marks((*self.texts(), self.wording.user, self.wording.assistant, self.wording.end))
+
+    @cached_property
+    def _markers(self) -> re.Pattern[str]:
+        return match_any({*WRITTEN, *self.marks})
+
+    def plain(self, text: str, origin: str = "The text") -> str:
+        """A text that is not the template's own, as it is.
+
+        Raises:
+            MarkerError: it holds a marker.
+        """
+        refuse_markers(text, self._markers, origin)
+        return text
+
     def wrap(self, document: Document, counter: int) -> Document:
         """See `plait.protocols.Template`. The shape of a document says what it is, so user data needs no labels: a caption and an
         image without loss are a pair; an image with questions and answers becomes chat turns, and so does an image with an instruction
@@ -35,7 +56,13 @@ class DialogueTemplate:
 
         Raises:
             RecipeError: nothing in the document carries loss, and it is no pair.
+            MarkerError: a text holds a marker.
         """
+        if document.is_worded:
+            return document
+        for index, span in enumerate(document.spans):
+            if isinstance(span, TextSpan):
+                self.plain(span.text, f"Document {document.id!r}, span {index}:")
         shape = "".join("t" if isinstance(span, TextSpan) else "i" for span in document.spans)
         losses = [span.loss for span in document.spans]
         if shape == "ti" and not any(losses):
@@ -77,7 +104,7 @@ class DialogueTemplate:
 
     def question_prompt(self, image: ImageSpan, question: str) -> Document:
         """A chat turn about a picture; the answer ends with the end of the turn."""
-        wording = self.wording
+        wording, question = self.wording, self.plain(question, "The question")
         spans = (TextSpan(wording.user), as_codes(image), TextSpan(f"\n{question}{wording.end}{wording.assistant}"))
         return Document(spans, ends=False)
 
@@ -88,6 +115,9 @@ class DialogueTemplate:
 
     def story_prompt(self, spans: Sequence[TextSpan | ImageSpan]) -> Document:
         """The beginning of a story; holes where pictures are to be drawn."""
+        for span in spans:
+            if isinstance(span, TextSpan):
+                self.plain(span.text, "The story")
         return Document(tuple(as_codes(s) if isinstance(s, ImageSpan) else s for s in spans), ends=False)
 
     def chat(self, messages: Sequence[Message], id: str = "") -> Document:

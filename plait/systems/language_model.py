@@ -5,6 +5,7 @@ what it learns can be taken over as the part `backbone`. Ours: no paper describe
 """
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from torch import nn
 
@@ -14,6 +15,7 @@ from plait.heads.shared import SharedHead
 from plait.protocols import TextTokenizer
 from plait.sequence.builder import SequenceBuilder
 from plait.sequence.layout import DocumentLayout
+from plait.sequence.markers import WRITTEN, match_any, refuse_markers
 from plait.systems.text_side import open_vocabulary, text_and_marker_rows
 from plait.systems.unified import UnifiedModel
 
@@ -25,12 +27,16 @@ class PlainTemplate:
         """Nothing is added, so a tokenizer has nothing more to know."""
         yield from ()
 
+    marks: ClassVar[tuple[str, ...]] = ()
+
     def wrap(self, document: Document, counter: int) -> Document:
         """The document itself.
 
         Raises:
             RecipeError: it has pictures, or nothing in it carries loss.
+            MarkerError: a text holds a marker.
         """
+        refuse_markers(document.text, match_any(WRITTEN), f"Document {document.id!r}")
         if document.images or not any(span.loss for span in document.spans):
             raise RecipeError(
                 f"Document {document.id!r} has {len(document.images)} pictures and "

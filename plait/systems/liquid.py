@@ -27,7 +27,8 @@ from plait.heads.starts import Kind
 from plait.protocols import TextTokenizer, VisionTokenizer
 from plait.sequence.builder import SequenceBuilder
 from plait.sequence.chat import ChatWording
-from plait.sequence.layout import BEGIN_IMAGE, END_IMAGE, UNCONDITIONAL, DocumentLayout
+from plait.sequence.layout import DocumentLayout
+from plait.sequence.markers import BEGIN_IMAGE, END_IMAGE, UNCONDITIONAL
 from plait.systems.dialogues import DialogueTemplate, as_codes
 from plait.systems.text_side import new_dense_rows, open_vocabulary, starts_beside, text_and_marker_rows
 from plait.systems.unified import UnifiedModel
@@ -128,7 +129,7 @@ class LiquidTemplate(DialogueTemplate):
 
     def draw_prompt(self, caption: str, instruction: str | None = None) -> Document:
         """Text to image (a): caption, the published instruction unless another is given, a hole."""
-        text = f"{caption} {instruction or self.instructions[0]}"
+        text = f"{self.plain(caption, 'The description')} {instruction or self.instructions[0]}"
         return Document((TextSpan(text), ImageSpan("drawn", form="codes")), ends=False)
 
     def caption_prompt(self, image: ImageSpan, instruction: str | None = None) -> Document:
@@ -181,7 +182,7 @@ def build(
             rows.append(new_dense_rows(backbone, segment, new_rows))
         else:
             raise RecipeError(f"code_rows is {code_rows!r}, expected 'dense' or 'factorised'.")
-    builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, vision_tokenizer.grid_shapes))
+    builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, vision_tokenizer.grid_shapes, marks=template.marks))
     positions = (
         ImagePositions(builder.layout.num_positions, backbone.width, backbone.embedding_scale) if image_positions else None
     )

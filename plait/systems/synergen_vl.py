@@ -30,7 +30,8 @@ from plait.heads.unfolding import Condition, UnfoldingHead
 from plait.protocols import TextTokenizer, VisionTokenizer
 from plait.sequence.builder import SequenceBuilder
 from plait.sequence.chat import ChatWording
-from plait.sequence.layout import UNCONDITIONAL, DocumentLayout
+from plait.sequence.layout import DocumentLayout
+from plait.sequence.markers import UNCONDITIONAL
 from plait.systems.dialogues import DialogueTemplate, as_codes
 from plait.systems.text_side import open_vocabulary, text_and_marker_rows, text_rows
 from plait.systems.unified import UnifiedModel
@@ -83,7 +84,8 @@ class SynergenTemplate(DialogueTemplate):
 
     def draw_prompt(self, caption: str, instruction: str | None = None) -> Document:
         """A turn that asks for the picture of a caption; ends in a hole."""
-        return Document((TextSpan(self._ask(f"{instruction or DRAW} {caption}")), ImageSpan("drawn", form="codes")), ends=False)
+        asked = f"{instruction or DRAW} {self.plain(caption, 'The description')}"
+        return Document((TextSpan(self._ask(asked)), ImageSpan("drawn", form="codes")), ends=False)
 
     def caption_prompt(self, image: ImageSpan, instruction: str | None = None) -> Document:
         """A turn that shows the picture and asks for its caption."""
@@ -128,7 +130,8 @@ def build(
     (grid_shape,), (num_codes,) = vision_tokenizer.grid_shapes, vision_tokenizer.code_sizes
     places = fold_places(grid_shape, fold)
     vocabulary = open_vocabulary(backbone, text_tokenizer, vision_tokenizer.code_sizes)
-    builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, vision_tokenizer.grid_shapes, (places,)))
+    layout = DocumentLayout(vocabulary, text_tokenizer, vision_tokenizer.grid_shapes, (places,), marks=template.marks)
+    builder = SequenceBuilder(layout)
     body = backbone.shallow(head_layers, num_codes)
     if vision_experts:
         add_vision_experts(backbone)

@@ -291,6 +291,7 @@ class Text:
     """The ids of the release alone: 256,000 of text, six of them markers."""
 
     size, pad_id, eos_id, bos_id = TEXT_ROWS, 0, 1, 2
+    special_ids = frozenset({0, 1, 2, 7, 8, 9})
 
     def __init__(self) -> None:
         self.markers = {"pad": 0, "end_document": 1, "begin_document": 2, "begin_image": 7, "end_image": 8, "unconditional": 9}

@@ -19,6 +19,7 @@ class Text:
     """The ids below `offset`; no text is read here."""
 
     pad_id, eos_id, bos_id = 0, 1, 2
+    special_ids = frozenset({0, 1, 2, 7, 8, 9})
 
     def __init__(self, size: int) -> None:
         self.size = size

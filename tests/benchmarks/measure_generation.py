@@ -38,6 +38,7 @@ class Numbers:
     """Words are numbers of ids."""
 
     size, bos_id, eos_id, pad_id = TEXT, BOS, EOS, PAD
+    special_ids: ClassVar = frozenset({BOS, EOS, PAD, BOI, EOI, UNCONDITIONAL})
     markers: ClassVar = {
         "pad": PAD,
         "begin_document": BOS,

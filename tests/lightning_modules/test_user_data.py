@@ -156,10 +156,11 @@ def test_an_import_is_kept_until_something_changes(tmp_path: Path, caplog: pytes
         ),
         (
             "ends <end_of_turn>",
-            "its text holds '<end_of_turn>', expected no marker of the model. Reword it",
+            "Its text holds '<end_of_turn>', which only the wording of the model may write",
             "marker in a text",
         ),
-        ("see <boi>", "its text holds '<boi>'", "marker in a text"),
+        ("see <boi>", "Its text holds '<boi>'", "marker in a text"),
+        ("see <pad>", "holds '<pad>', which is a marker of the text tokenizer", "marker in a text"),
     ],
 )
 def test_documents_that_the_model_cannot_read(

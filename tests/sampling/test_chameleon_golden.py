@@ -27,6 +27,9 @@ class ChameleonIds:
     """Chameleon's ids behind `TextTokenizer`: a word is the number of an id. Text ids come first here, then markers; end-of-turn
     lies beyond the readable words, as the generator never writes it."""
 
+    special_ids = frozenset()
+    """a prompt writes its ids, markers too"""
+
     def __init__(self, golden) -> None:
         names = {"begin_document": "bos", "pad": "pad", "end_document": "eos", "begin_image": "boi", "end_image": "eoi"}
         own = golden["text_ids"].tolist()

@@ -18,6 +18,7 @@ class TinyText:
 
     pad_id, bos_id, eos_id = 0, 1, 2
     size = 3 + len(WORDS)
+    special_ids = frozenset({0, 1, 2})
     markers = MappingProxyType({"pad": 0, "begin_document": 1, "end_document": 2})
 
     def encode(self, text: str) -> list[int]:

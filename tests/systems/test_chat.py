@@ -141,7 +141,9 @@ def test_messages_come_back_from_the_ids_of_a_word_tokenizer(name) -> None:
 
 
 def builder_with(tokenizer) -> SequenceBuilder:
-    return SequenceBuilder(DocumentLayout(Vocabulary(tokenizer.size, (12,), tokenizer.markers), tokenizer, ((2, 2),)))
+    return SequenceBuilder(
+        DocumentLayout(Vocabulary(tokenizer.size, (12,), tokenizer.markers), tokenizer, ((2, 2),), marks=TEMPLATE.marks)
+    )
 
 
 @pytest.mark.parametrize("name", DIALOGUES)

@@ -30,6 +30,7 @@ class GoldenText:
         ids = {name: int(golden.get(f"{name}_id", golden.get(name, default))) for name, default in DEFAULTS.items()}
         self.size, self.bos_id, self.eos_id, self.pad_id = size, ids["bos"], ids["eos"], ids["pad"]
         self.markers = {marker: ids[name] for marker, name in MARKERS.items()}
+        self.special_ids = frozenset(self.markers.values())
         self.words = {f"<{name}>": index for name, index in ids.items()}
         self.words |= {str(word): 10 + place for place, word in enumerate(golden.get("words", ()))}
 
