@@ -21,7 +21,7 @@ from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import DocumentError
 from plait.images import open_image
 from plait.sequence.chat import ROLES, ChatWording, read_turns
-from plait.sequence.layout import BEGIN_IMAGE, END, END_IMAGE, UNCONDITIONAL
+from plait.sequence.markers import BEGIN_IMAGE, END, END_IMAGE, UNCONDITIONAL
 
 Pictures = Mapping[str, Image.Image] | Callable[[ImageSpan], Image.Image | None]
 GIVEN, MADE = "given", "made by the model"
