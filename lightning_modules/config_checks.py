@@ -5,7 +5,7 @@ What is passed to a constructor is compared with its arguments in instantiate.py
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -16,6 +16,8 @@ from plait.errors import RecipeError
 
 KEY = re.compile(r"\$\{(?:[\w.]+:)?([A-Za-z_]\w*)\.([A-Za-z_]\w*)")
 """Node and key of a reference: of ${objective.weights}, ${part_of:model.builder}."""
+MENTION = re.compile(r"[{:]([A-Za-z_]\w*)")
+"""The first word of a reference: of ${model}, ${paths.folder}, ${part_of:model.builder}, ${budget.${job_type}.max_steps}."""
 READ_BY_PART = ("base", "base_command")
 """Nodes whose keys are the parts of the model."""
 READERS = ("from_pretrained", "from_folder", "load")
@@ -75,6 +77,16 @@ def check_untrained(raw: Mapping[str, Any]) -> None:
                 f"option that is built from a config, such as {name}=small. Next: leave {name}=... out here; a recipe that goes on "
                 f"from a trained {name} takes it as it is."
             )
+
+
+def collect_nodes(raw: Mapping[str, Any], start: Sequence[str], leave_out: Sequence[str] = ()) -> set[str]:
+    """The top nodes of an unresolved config that some of them refer to, directly or through others."""
+    names, found = set(), {name for name in start if name in raw}.difference(leave_out)
+    while found:
+        names |= found
+        mentioned = MENTION.findall(json.dumps([raw[name] for name in found]))
+        found = {name for name in mentioned if name in raw}.difference(names, leave_out)
+    return names
 
 
 def find_keys(text: str) -> dict[str, set[str]]:

@@ -33,6 +33,7 @@ from lightning_modules.process_group import is_member
 from lightning_modules.ranks import check_start, check_trainer, own_rank, shake_hands
 from lightning_modules.recipes import collect_nodes, is_saved_model, read_recipe
 from lightning_modules.records import CONFIG_FILE, JOB_FILE, find_neighbours, read_config, read_job, write_job, write_text
+from lightning_modules.stored import check_stored
 from plait.checkpoints import load_weights, read_manifest
 from plait.errors import CheckpointError, RecipeError
 
@@ -268,10 +269,10 @@ def _base_command(config: DictConfig, part: str) -> str:
 
 def adopt_run(config: DictConfig) -> None:
     """Where a config names a `run`, take the nodes that it lacks (model, world, ...) from that run's config, and its weights. A saved
-    model stands for a run as far as it goes: it has no data.
+    model stands for a run as far as it goes: it has no data. Where things are written and read is this command's affair, never the run's.
 
     Raises:
-        RecipeError: there is no run in that folder, or it has not finished.
+        RecipeError: there is no run in that folder, it has not finished, or its config is not one that is opened (stored.py).
     """
     if "run" not in config and not OmegaConf.is_missing(config, "run"):
         return
@@ -279,6 +280,8 @@ def adopt_run(config: DictConfig) -> None:
         raise RecipeError("Which model? Expected run=<folder of a finished run>, for example run=outputs/demo/instruction.")
     stored = read_recipe(config.run) if is_saved_model(config.run) else _read_run(config.run)
     with open_dict(config):
+        config.setdefault("paths", {"root": "outputs", "folder": None, "cache": "${paths.root}/cache"})
+        config.setdefault("base_command", {})
         for key in stored:
             if key not in config:
                 config[key] = stored._get_node(key)
@@ -339,6 +342,7 @@ def _read_run(run: str) -> DictConfig:
     if record["state"] != "finished":
         raise RecipeError(f"run={run} is {record['state']}, expected a finished run. Next: go on with it, or wait.")
     stored = read_config(run)
+    check_stored(OmegaConf.to_container(stored, resolve=False), run)
     if "model" not in stored:
         inside = ", ".join(path.parent.name for path in sorted(Path(run).glob(f"*/{JOB_FILE}"))) or "nothing"
         raise RecipeError(f"run={run} holds no model. Expected the folder of a training run; inside are: {inside}.")

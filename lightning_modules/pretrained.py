@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from lightning_modules.instantiate import Assembly
 from lightning_modules.launch import adopt_run, last_checkpoint, load_bases
-from lightning_modules.recipes import RECIPE, check_recipe, make_recipe, read_recipe
+from lightning_modules.recipes import RECIPE, make_recipe, read_recipe
 from lightning_modules.records import read_config
+from lightning_modules.stored import check_stored
 from plait.adapters.hub import fetch
 from plait.atomic import replace_folder
 from plait.backbones.text import PretrainedTokenizer
@@ -106,7 +107,7 @@ def write_folder(
         )
     text, vision = model.builder.layout.text, model.vision_tokenizer
     recipe = make_recipe(config, {"backbone": (model.backbone, "from_folder"), "text_tokenizer": (text, "load")})
-    check_recipe(recipe, str(target))
+    check_stored(recipe, target, is_model=True)
     with replace_folder(target) as beside:
         name = f"{type(model).__module__}.{type(model).__qualname__}"
         weights = model.state_dict() if weights is None else weights

@@ -1,31 +1,20 @@
 """The recipe of a saved model: the nodes of a config that build it, with files in the place of what came from training data.
 
-A recipe from somewhere else is data that asks for code to be run. It may name classes of models and readers of a folder, and nothing
-that writes, fetches or reads the environment; that is checked by name, before anything is imported. It knows no system.
+A recipe from somewhere else is data that asks for code to be run: what it may name is checked in stored.py. It knows no system.
 """
 
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_modules.instantiate import extra_roots, iterate_targets
+from lightning_modules.config_checks import collect_nodes
+from lightning_modules.stored import check_stored
 from plait.checkpoints import MANIFEST, read_manifest
 from plait.errors import CheckpointError, RecipeError
 
 RECIPE = "recipe"
-SAVED_TARGET = re.compile(
-    r"plait\.(systems\.\w+\.(build|[A-Z]\w*)|(tokenizers|vision|heads|decoders)\.\w+\.[A-Z]\w*"
-    r"|backbones\.\w+\.[A-Z]\w*\.(from_folder|load))"
-)
-"""What a saved recipe may name, besides the packages of PLAIT_IMPORT_ROOTS: builders, parts, and readers of a folder."""
-PLAIN_REFERENCE = re.compile(r"\$\{[A-Za-z_]\w*(\.\w+)*\}")
-MENTION = re.compile(r"[{:]([A-Za-z_]\w*)")
-"""The first word of a reference: of ${model}, ${paths.folder}, ${part_of:model.builder}, ${budget.${job_type}.max_steps}."""
-
 _EVALUATION = (
     "job",
     "n",
@@ -68,7 +57,7 @@ def read_recipe(folder: str | Path) -> DictConfig:
 
     Raises:
         CheckpointError: the folder holds no saved model.
-        RecipeError: see `check_recipe`.
+        RecipeError: see `lightning_modules.stored.check_stored`.
     """
     manifest = read_manifest(folder)
     recipe = manifest.config.get(RECIPE)
@@ -77,27 +66,9 @@ def read_recipe(folder: str | Path) -> DictConfig:
             f"{folder} is a checkpoint of {manifest.model or 'a model'} and no saved model: it has no recipe. Expected a folder "
             "written by save_pretrained. Next: plait-export run=<its run folder> target=<folder>."
         )
-    check_recipe(recipe, str(folder))
+    check_stored(recipe, folder, is_model=True)
     base = {name: str(Path(folder) / name) for name in ("vision_tokenizer",) if name in recipe} | {"model": str(folder)}
     return OmegaConf.create({**recipe, "folder": str(folder), "base": base})
-
-
-def check_recipe(recipe: Mapping[str, Any], origin: str) -> None:
-    """Refuse a recipe that names more than a model, without importing anything.
-
-    Raises:
-        RecipeError: a target or a reference that a saved model may not have.
-    """
-    for path, target in iterate_targets(recipe):
-        is_mine = any(str(target).startswith(f"{root}.") for root in extra_roots())
-        if not is_mine and not SAVED_TARGET.fullmatch(str(target)):
-            raise RecipeError(
-                f"{origin}: {path} of the recipe has the _target_ {target!r}, which a saved model may not name. Expected a builder of "
-                "plait.systems or a part of plait. Next: for a package of your own set PLAIT_IMPORT_ROOTS=<its name>."
-            )
-    for text in _iterate_strings(recipe):
-        if "${" in PLAIN_REFERENCE.sub("", text):
-            raise RecipeError(f"{origin}: the recipe holds {text!r}. Expected references to its own nodes only.")
 
 
 def make_recipe(config: DictConfig, files: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
@@ -120,16 +91,6 @@ def make_recipe(config: DictConfig, files: Mapping[str, tuple[Any, str]]) -> dic
     return {name: nodes[name] for name in sorted(names)}
 
 
-def collect_nodes(raw: Mapping[str, Any], start: Sequence[str], leave_out: Sequence[str] = ()) -> set[str]:
-    """The top nodes of an unresolved config that some of them refer to, directly or through others."""
-    names, found = set(), {name for name in start if name in raw}.difference(leave_out)
-    while found:
-        names |= found
-        mentioned = MENTION.findall(json.dumps([raw[name] for name in found]))
-        found = {name for name in mentioned if name in raw}.difference(names, leave_out)
-    return names
-
-
 def list_settings(config: DictConfig) -> dict[str, Any]:
     """What an evaluated model was trained with, as dotted name -> value with references unresolved: the config of an evaluation without
     what is the evaluation's own, and without names, places and weights."""
@@ -143,14 +104,3 @@ def _flatten(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(value, f"{name}.{key}" if name else str(key))
     else:
         yield name, node
-
-
-def _iterate_strings(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from (str(key), *_iterate_strings(value))
-    elif isinstance(node, list):
-        for value in node:
-            yield from _iterate_strings(value)
-    elif isinstance(node, str):
-        yield node

@@ -6,30 +6,51 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from plait.errors import CheckpointError
 
 JOB_FILE, CONFIG_FILE = "job.json", "config.yaml"
+LARGEST, MOST_VALUES, DEEPEST = 2**21, 20_000, 40
+"""characters, values and levels of a config that is read back: those of plait have 40,000, 800 and 8"""
 
 
 def read_config(folder: str | Path) -> DictConfig:
-    """The config of the job in this folder, references as they were composed.
+    """The config of the job in this folder, references as they were composed. It is data: what it names is checked in stored.py.
 
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: it is damaged, or is no YAML that a job writes (tags, anchors, a size out of all proportion).
     """
     path = Path(folder) / CONFIG_FILE
     try:
-        stored = OmegaConf.load(path)
-    except (ValueError, OSError, YAMLError, OmegaConfBaseException) as error:
+        if not path.is_file():
+            raise OSError("it is no file")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LARGEST + 1)
+        _check_yaml(text)
+        stored = OmegaConf.create(text)
+    except (ValueError, OSError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise CheckpointError(_damaged(path, str(error).replace("\n", " "))) from error
     if not isinstance(stored, DictConfig) or "base" not in stored:
         raise CheckpointError(_damaged(path, "it has no node `base`"))
     return stored
+
+
+def _check_yaml(text: str) -> None:
+    """Refuse what no job writes, event by event: nothing is built of it yet, so that a small file cannot become a large one."""
+    if len(text) > LARGEST:
+        raise ValueError(f"it has more than {LARGEST:,} characters")
+    level = 0
+    for number, event in enumerate(yaml.parse(text, yaml.CSafeLoader)):
+        line = f"line {event.start_mark.line + 1}"
+        if getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None:
+            raise ValueError(f"{line} has an anchor, an alias or a tag")
+        level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if level > DEEPEST or number > MOST_VALUES:
+            raise ValueError(f"{line} is more than {DEEPEST} levels deep, or behind more than {MOST_VALUES:,} values")
 
 
 def read_job(folder: str | Path) -> dict[str, Any] | None:

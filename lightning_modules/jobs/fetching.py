@@ -1,12 +1,20 @@
-"""The job of `plait-fetch`: optional data goes into the cache folder. Nothing else in plait downloads it."""
+"""The job of `plait-fetch`: optional data goes into the cache folder."""
 
 import logging
+from collections.abc import Callable
+from pathlib import Path
 
 from plait.data.hard.debian import PACKAGES
 from plait.data.styles.art import TARBALLS
+from plait.data.wordnet.archive import PACKAGE, keep_wordnet
 from plait.errors import RecipeError
 
-SOURCES = {"styles": tuple(TARBALLS.values()), "hard": tuple(PACKAGES.values())}
+SOURCES: dict[str, dict[str, Callable[[], Path]]] = {
+    "styles": {one.package: one.fetch for one in TARBALLS.values()},
+    "hard": {one.package: one.fetch for one in PACKAGES.values()},
+    "wordnet": {PACKAGE: keep_wordnet},
+}
+"""what -> package -> how it is fetched, unless it is there"""
 log = logging.getLogger(__name__)
 
 
@@ -24,9 +32,9 @@ def fetch(*, what: str) -> dict[str, str]:
     """
     if what not in SOURCES:
         raise RecipeError(
-            f"what={what} names nothing that can be fetched, expected {' or '.join(SOURCES)}. Next: what=<one of them>."
+            f"what={what} names nothing that can be fetched, expected one of {', '.join(SOURCES)}. Next: what=<one of them>."
         )
-    found = {source.package: str(source.fetch()) for source in SOURCES[what]}
+    found = {package: str(fetch_one()) for package, fetch_one in SOURCES[what].items()}
     for package, path in found.items():
         log.info("%s: %s", package, path)
     return found

@@ -14,9 +14,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_modules.interruption import raising_interrupts
-from lightning_modules.launch import config_hash
+from lightning_modules.launch import config_hash, fit
 from lightning_modules.loops.curriculum import run_stage
 from lightning_modules.records import read_config
+from lightning_modules.stored import check_stored
+from lightning_modules.tracking import JsonlLogger
 from plait.errors import RecipeError
 from plait.runs import Run
 
@@ -78,7 +80,8 @@ def _one_process(stored: DictConfig) -> dict[str, Any]:
 
 def _extend(config: DictConfig, run: Path, steps: int, folder: Path, overrides: Sequence[str]) -> DictConfig:
     """The config of a run, for `steps` steps that start from its weights."""
-    if not str(config.job.get("_target_")).endswith(".fit"):
+    check_stored(OmegaConf.to_container(config, resolve=False), run, trains=True)
+    if config.get("job", {}).get("_target_") != f"{fit.__module__}.{fit.__name__}":
         raise RecipeError(f"{run} is no training run: its job does not train. Expected the folder of a stage that trained.")
     with open_dict(config):
         config.base = {**config.base, "model": str(run)}
@@ -92,7 +95,10 @@ def _extend(config: DictConfig, run: Path, steps: int, folder: Path, overrides: 
             "log_every_n_steps": 1,
             "enable_progress_bar": False,
         }
-        config.logger = {"metrics": config.logger.metrics}  # the record alone: a try in a cell is no run of W&B
+        # the record alone: a try in a cell is no run of W&B
+        config.logger = {
+            "metrics": {"_target_": f"{JsonlLogger.__module__}.{JsonlLogger.__name__}", "folder": "${paths.folder}"}
+        }
         config.callbacks = {name: node for name, node in config.callbacks.items() if name not in LEFT_OUT}
     OmegaConf.set_struct(config, True)
     try:

@@ -32,6 +32,11 @@ FILE = "wordnet-3.1.json.gz"
 log = logging.getLogger(__name__)
 
 
+def is_at_hand() -> bool:
+    """Whether `open_wordnet` needs no network."""
+    return any((cache_folder() / name).is_file() for name in (FILE, ARCHIVE))
+
+
 def open_wordnet(archive: str | Path | None = None) -> WordNet:
     """WordNet 3.1 from the cache; where it is not there yet, from the archive, which pip fetches.
 
@@ -42,9 +47,14 @@ def open_wordnet(archive: str | Path | None = None) -> WordNet:
         RecipeError: it cannot be had; the message names the command.
         DocumentError: the archive is another one than the one that was pinned, or damaged.
     """
+    return read_cache(keep_wordnet(archive))
+
+
+def keep_wordnet(archive: str | Path | None = None) -> Path:
+    """The file in the cache that `open_wordnet` reads, made where it is not there yet; it raises what that raises."""
     kept = cache_folder() / FILE
     if kept.is_file():
-        return read_cache(kept)
+        return kept
     own = cache_folder() / ARCHIVE
     if archive is None and own.is_file():
         archive = own
@@ -55,7 +65,7 @@ def open_wordnet(archive: str | Path | None = None) -> WordNet:
         synsets = read_archive(Path(archive))
     log.info("%d synsets of WordNet 3.1 are kept in %s", len(synsets), kept)
     write_cache(kept, synsets)
-    return read_cache(kept)
+    return kept
 
 
 def fetch(folder: Path) -> Path:
