@@ -14,7 +14,8 @@ from lightning_modules.desk.requests import choose_kind, read_request
 from lightning_modules.desk.words import read_words
 from lightning_modules.launch import launch
 from lightning_modules.loops.curriculum import compose_job
-from lightning_modules.recipes import check_recipe, make_recipe
+from lightning_modules.recipes import make_recipe
+from lightning_modules.stored import check_stored
 from plait.errors import CheckpointError, DocumentError
 
 ODD = [
@@ -138,7 +139,7 @@ def test_a_saved_model_says_how_pictures_are_fitted():
     data = {"data": {"fit": "pad", "path": "mine"}, "tiling": {"_target_": "plait.tiling.Tiling", "max_tiles": 4}}
     recipe = make_recipe(OmegaConf.create(nodes | data), {})
     assert (recipe["data"], recipe["tiling"]) == ({"fit": "pad"}, data["tiling"])
-    check_recipe(recipe, "mine")
+    check_stored(recipe, "mine", is_model=True)
 
 
 def test_a_dialogue_in_a_file_is_a_chat(tmp_path):
