@@ -29,6 +29,7 @@ from lightning_modules.devices import check_accelerator
 from lightning_modules.instantiate import Assembly
 from lightning_modules.licences import find_licences
 from lightning_modules.lineage import trace_parents, write_lineage
+from lightning_modules.mirroring.job import check_mirror, mirrored, named_variables
 from lightning_modules.process_group import is_member
 from lightning_modules.ranks import check_start, check_trainer, own_rank, shake_hands
 from lightning_modules.recipes import collect_nodes, is_saved_model, read_recipe
@@ -101,6 +102,7 @@ def launch(config: DictConfig, given: Mapping[str, Any] | None = None, **facts: 
     if config.get("job") is None:
         raise RecipeError("No recipe chosen. Expected experiment=<system>/<name> or curriculum=<name>; `--help` lists them.")
     check_machine(config)
+    check_mirror(config)
     assembly = Assembly(config, given)
     check_bases(config)
     check_data(config)
@@ -115,12 +117,16 @@ def launch(config: DictConfig, given: Mapping[str, Any] | None = None, **facts: 
     write_job(folder, {**record, "state": "running"})
     write_text(folder / CONFIG_FILE, OmegaConf.to_yaml(config))
     try:
-        lightning.seed_everything(config.seed, workers=True, verbose=False)
-        parents = load_bases(config, assembly)
-        origins = trace_parents({part: last_checkpoint(config.base[part]) for part in parents})
-        write_lineage(folder, record, origins)
-        assembly.objects |= {"facts.parents": parents, "facts.config": resolve(config), "facts.identity": identity}
-        result = assembly.build("job")
+        with mirrored(config, assembly) as mirror:
+            lightning.seed_everything(config.seed, workers=True, verbose=False)
+            parents = load_bases(config, assembly)
+            origins = trace_parents({part: last_checkpoint(config.base[part]) for part in parents})
+            write_lineage(folder, record, origins)
+            with named_variables():
+                stored = resolve(config)
+            assembly.objects |= {"facts.parents": parents, "facts.config": stored, "facts.identity": identity}
+            mirror.tell(stored, parents, facts)
+            result = assembly.build("job")
     except BaseException as error:
         is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
         write_job(folder, {**record, "state": "interrupted" if is_stop else "failed", "error": repr(error)})
@@ -176,30 +182,13 @@ def fit(
             "Next: choose another trainer=<cpu, gpu or ddp>, or change trainer.<setting>."
         ) from error
     check_trainer(engine)
-    exit_code = 1
-    try:
-        with warnings.catch_warnings():
-            # Lightning 2.6 calls a name that torch has deprecated: nothing that a reader of the log could act on
-            warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")
-            # means are taken over all ranks before they are logged
-            warnings.filterwarnings("ignore", message=r".*sync_dist=True.*")
-            engine.fit(stage, datamodule=data, ckpt_path=path)
-        for logger in loggers.values():
-            if hasattr(logger, "log_record"):
-                logger.log_record(Path(folder))
-            if hasattr(logger, "log_weights"):
-                logger.log_weights(Path(folder) / "checkpoints" / "last.ckpt", parents or {})
-        exit_code = 0
-    finally:
-        finish_loggers(loggers, exit_code)
+    with warnings.catch_warnings():
+        # Lightning 2.6 calls a name that torch has deprecated: nothing that a reader of the log could act on
+        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")
+        # means are taken over all ranks before they are logged
+        warnings.filterwarnings("ignore", message=r".*sync_dist=True.*")
+        engine.fit(stage, datamodule=data, ckpt_path=path)
     return {name: float(value) for name, value in engine.callback_metrics.items()}
-
-
-def finish_loggers(loggers: Mapping[str, Any], exit_code: int) -> None:
-    """Close every logger that can be closed, whatever happened: two jobs must never write into one run."""
-    for logger in loggers.values():
-        if hasattr(logger, "finish"):
-            logger.finish(exit_code)
 
 
 def last_checkpoint(run: str | Path) -> Path:

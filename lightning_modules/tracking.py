@@ -1,32 +1,56 @@
 """The record of a run and its mirror in W&B, as two Lightning loggers.
 
 `JsonlLogger` writes metrics.jsonl, one flushed row per call: kill -9 loses nothing of it (W&B offline lost 2 to 101 rows).
-`WandbRun` mirrors the same rows, offline unless told otherwise; lightning_modules/mirror.py reads them back. Neither knows what is
-logged. Traps that are avoided here: two
-loggers in one process that write into one run (each opens its own, beside any other), a W&B step that goes back (`step=` is
-never passed; the x axis is trainer/global_step), pictures in Tables (their bytes lie outside the run folder; samples are Html).
+`WandbRun` starts the process that mirrors the run folder (lightning_modules/mirroring/process.py), offline unless told otherwise, and
+never waits for it; it hands it no rows. Neither knows what is logged.
 """
 
+import atexit
 import json
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from plait.checkpoints import MANIFEST, WEIGHTS, read_manifest
-from plait.errors import RecipeError
-from plait.rendering import render_html
-from plait.samples import Sample
+from lightning_modules.mirroring.facts import check_names, choose_id, is_online, mask
+from lightning_modules.mirroring.liveness import feel_pulse
+from lightning_modules.mirroring.process import ANSWERS, OPENED
+from lightning_modules.mirroring.record import METRICS_FILE, MIRROR_FILE
+from plait.atomic import write_json
+from plait.errors import PlaitError
 
-METRICS_FILE = "metrics.jsonl"
-STEP_KEY = "trainer/global_step"
-RECORD = ("config.yaml", "passport.json", "ledger.json", "lineage.json", METRICS_FILE, "samples", "text_tokenizer")
-"""what of a run folder W&B is given; the record of the job is still open then"""
+LOOK_S = 1.0
+"""seconds between two looks at what the mirror says"""
+LONGEST_WAIT_S = 30.0
+"""for a mirror that works and has something to do"""
+FEWEST_TICKS = 2
+"""of computing time within `patience_s`, by which a mirror that works is told from one that hangs"""
+KEPT = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "NETRC",
+    "CUDA_VISIBLE_DEVICES",
+)
+KEPT_BEGINNINGS = ("WANDB_", "PYTHON", "XDG_", "LC_", "SSL_", "REQUESTS_", "CURL_", "HTTP", "NO_PROXY", "http", "no_proxy")
+"""variables of the environment that the mirror is given"""
 log = logging.getLogger(__name__)
 
 
@@ -65,14 +89,34 @@ class JsonlLogger(Logger):
             file.write(json.dumps(row) + "\n")
 
 
+def harmless(call: Callable[..., None]) -> Callable[..., None]:
+    """A call whose errors are said and never raised: they are W&B's, and not the job's."""
+
+    @wraps(call)
+    def guarded(self: "WandbRun", *arguments: Any, **named: Any) -> None:
+        try:
+            call(self, *arguments, **named)
+        except PlaitError:  # a refusal, before anything runs
+            raise
+        except Exception as error:
+            self._say(f"{type(error).__name__}: {error}.")
+
+    return guarded
+
+
 class WandbRun(Logger):
-    """One W&B run, opened by its first row and always finished.
+    """One W&B run, mirrored from the run folder by a process of its own: training never calls wandb, and nothing that happens to W&B can
+    stop, slow or fail it. What goes wrong is said once; `plait-sync` makes the run complete later.
 
     Args:
         folder: run folder; W&B writes below `folder`/wandb.
         project, name, group, job_type, tags: as W&B knows them.
         offline: keep everything here (`wandb sync` sends it later). The variable WANDB_MODE wins over it.
         has_weights: hand the finished weights over as well, so that others can open the model; without them only their manifest.
+        patience_s: seconds that the end of a job waits for a mirror that stands still.
+
+    Raises:
+        RecipeError: W&B would refuse a name or a tag.
     """
 
     def __init__(
@@ -86,124 +130,106 @@ class WandbRun(Logger):
         tags: Sequence[str] = (),
         offline: bool = True,
         has_weights: bool = False,
+        patience_s: float = 0.45,
     ) -> None:
         super().__init__()
-        self.folder = Path(folder)
-        self.is_offline, self.has_weights = offline, has_weights
-        self._facts = {"project": project, "name": name, "group": group, "job_type": job_type, "tags": list(tags)}
-        self._run: Any = None
-        self._is_finished = False
+        self.folder, self.patience_s = Path(folder), patience_s
+        self.facts: dict[str, Any] = {
+            "project": project,
+            "name": name,
+            "group": group,
+            "job_type": job_type,
+            "tags": list(tags),
+        }
+        check_names(**self.facts)
+        self._has_mirror = is_online(offline) is not None
+        self.facts |= {"notes": None, "config": {}, "offline": offline, "has_weights": has_weights}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_open = self._is_finished = self._has_spoken = False
+        self._text, self._phase, self._looked, self._moved = b"", "", 0.0, 0.0
+        self.is_complete = False
 
     @property
     def name(self) -> str | None:
         """Project name, as Lightning's own W&B logger has it."""
-        return self._facts["project"]
+        return self.facts["project"]
 
     @property
     def version(self) -> str | None:
         """Id of the run, once it is open."""
-        return self._run.id if self._run is not None else None
-
-    @property
-    def experiment(self) -> Any:
-        """The W&B run (rank 0; elsewhere None).
-
-        Raises:
-            RecipeError: it was finished before: a job is one run.
-        """
-        if rank_zero_only.rank != 0:
-            return None
-        if self._is_finished:
-            raise RecipeError("This W&B run is finished. A job is one run: make a new WandbRun for the next one.")
-        if self._run is None:
-            self._run = self._open()
-        return self._run
+        return self.facts.get("id")
 
     @rank_zero_only
+    @harmless
+    def start(self) -> None:
+        """Start the process, which has something to load; it opens no run before `open`."""
+        if self._process is not None or self._is_finished or not self._has_mirror:
+            return
+        command = [sys.executable, "-m", "lightning_modules.mirroring.process", str(self.folder.absolute())]
+        self._process = subprocess.Popen(
+            command,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=choose_environment(),
+            start_new_session=True,  # Ctrl-C is for the job, which tells it how it ended
+        )
+        os.set_blocking(self._process.stdout.fileno(), False)
+        atexit.register(self._end_with, os.getpid())
+
+    @rank_zero_only
+    @harmless
+    def open(self, **facts: Any) -> None:
+        """Write down what W&B is told of the job, and let the process begin; a second call does nothing.
+
+        Args:
+            facts: what replaces or joins the facts of the constructor: id, name, group, tags, notes, config.
+        """
+        if self._is_open or self._is_finished or not self._has_mirror:
+            return
+        self.start()
+        self._is_open = True
+        self.facts |= facts
+        if "id" not in self.facts:
+            self.facts["id"] = choose_id(self.folder, None, is_training=True)
+        write_json(self.folder / MIRROR_FILE, mask(self.facts))
+        self._send(b"go\n")
+
+    @rank_zero_only
+    @harmless
+    def open_with(self, make_facts: Callable[[], Mapping[str, Any]]) -> None:
+        """`open` with facts that are collected here, where it harms nobody if that fails."""
+        self.open(**make_facts())
+
+    @rank_zero_only
+    @harmless
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log one row; the step is a value of the row, not W&B's own."""
-        self.experiment.log(dict(metrics) if step is None else {**metrics, STEP_KEY: step})
+        """Open the run if nobody has, and look now and then how the mirror does: the rows it reads from metrics.jsonl."""
+        self.open()
+        if time.monotonic() - self._looked > LOOK_S:
+            self._look()
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Put settings into the config of the run."""
-        self.experiment.config.update(vars(params) if hasattr(params, "__dict__") else dict(params), allow_val_change=True)
+        """Nothing: the config is told by whoever started the job."""
 
     @rank_zero_only
-    def log_samples(self, samples: Sequence[Sample], step: int, page: str | None = None, file_name: str = "") -> None:
-        """Log interleaved samples: one page with inline pictures, and a table of what can be sorted and filtered.
-
-        Args:
-            page: the page, where it was rendered before (the same bytes as on disk).
-            file_name: of that page in the run folder, for the table.
-        """
-        import wandb
-
-        scores = sorted({name for sample in samples for name in sample.scores})
-        seeds = [None if sample.seed is None else str(sample.seed) for sample in samples]  # JavaScript rounds above 2^53
-        rows = [
-            [step, sample.document.id, seed, file_name, *(sample.scores.get(name) for name in scores)]
-            for sample, seed in zip(samples, seeds, strict=True)
-        ]
-        table = wandb.Table(columns=["step", "id", "seed", "file", *scores], data=rows, allow_mixed_types=True)
-        html = wandb.Html(page or render_html(samples, title=f"step {step}"), inject=False)
-        self.log_metrics({"samples": html, "sample_scores": table}, step)
-
-    @rank_zero_only
-    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Log a table of numbers and words."""
-        import wandb
-
-        self.experiment.log(
-            {name: wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)}
-        )
-
-    @rank_zero_only
-    def log_weights(self, checkpoint: Path, parents: Mapping[str, str]) -> None:
-        """Tell W&B which weights this run made and what they came from. The artifact holds the manifest, and the weights if asked.
-
-        Offline nothing can be looked up, so no inputs are named: lineage.json and the metadata of the artifact have them.
-
-        Args:
-            checkpoint: folder of the finished weights; a run without one has no artifact.
-            parents: part -> identity of the weights it started from.
-        """
-        if not (checkpoint / MANIFEST).is_file():
-            return
-        import wandb
-
-        run, manifest = self.experiment, read_manifest(checkpoint)
-        facts = {"identity": manifest.identity, "step": manifest.step, "model": manifest.model, "parents": dict(parents)}
-        artifact = wandb.Artifact(name_artifact(manifest.identity), type="weights", metadata=facts)
-        for name in (MANIFEST, WEIGHTS) if self.has_weights else (MANIFEST,):
-            artifact.add_file(str(checkpoint / name))
-        for identity in parents.values() if not run.settings._offline else ():
-            try:
-                run.use_artifact(f"{name_artifact(identity)}:latest")
-            except (wandb.errors.CommError, ValueError) as error:
-                log.warning("W&B knows no artifact of %s, which this run started from: %s", identity[:12], error)
-        run.log_artifact(artifact)
-
-    @rank_zero_only
-    def log_record(self, folder: Path) -> None:
-        """Hand over what the run folder says of itself (config, passport, ledger, lineage, metrics, samples): small, and enough to
-        open the run elsewhere (`lightning_modules.mirror.fetch_run`)."""
-        import wandb
-
-        artifact = wandb.Artifact(f"record-{self.experiment.id}", type="record")
-        for path in (folder / name for name in RECORD):
-            if path.is_dir():
-                artifact.add_dir(str(path), name=path.name)
-            elif path.is_file():
-                artifact.add_file(str(path))
-        self.experiment.log_artifact(artifact)
-
-    @rank_zero_only
+    @harmless
     def finish(self, exit_code: int = 0) -> None:
-        """Finish the run with the exit code of the job; a second call does nothing."""
-        if self._run is not None and not self._is_finished:
-            self._run.finish(exit_code=exit_code)
+        """End the run with the exit code of the job, and wait for the mirror as long as it moves; a second call does nothing."""
+        if self._is_finished:
+            return
         self._is_finished = True
+        if self._process is None:
+            return
+        self._send(f"end {exit_code}\n".encode())
+        self._wait()
+        if self._process.poll() is None and self._is_open and not self.is_complete:
+            self._say("it has not ended yet and goes on alone.")
+        if feel_pulse(self._process.pid).is_stopped:  # it never ends by itself
+            self._process.kill()
+        self._process.stdin.close()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -217,23 +243,75 @@ class WandbRun(Logger):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         self.finish(0 if kind is None else 1)
 
-    def _open(self) -> Any:
-        import wandb
+    def _wait(self) -> None:
+        """Wait for the mirror while it works: until it stands still for `patience_s`, or W&B's service does not move or answer."""
+        start = time.monotonic()
+        self._moved, pulse = start, (before := feel_pulse(self._process.pid))
+        while self._process.poll() is None and (now := time.monotonic()) - self._moved < self.patience_s:
+            hangs = pulse.childrens_ticks == before.childrens_ticks if self._phase == OPENED else self._is_unreachable
+            if now - start > (2 * self.patience_s if hangs else max(LONGEST_WAIT_S, self.patience_s)):
+                break
+            select.select([self._process.stdout], [], [], 0.05)
+            self._look()
+            felt = feel_pulse(self._process.pid)
+            if felt.is_running or felt.ticks - pulse.ticks >= FEWEST_TICKS:
+                self._moved, pulse = time.monotonic(), felt
+        self._look()
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        mode = None if os.environ.get("WANDB_MODE") else "offline" if self.is_offline else "online"
-        # create_new: beside any run that is open, instead of writing into it
-        settings = wandb.Settings(reinit="create_new", console="off", silent=self.is_offline)
-        # absolute: the service that writes may be another process's, in another directory (WANDB_SERVICE is inherited)
-        run = wandb.init(**self._facts, dir=str(self.folder.absolute()), mode=mode, settings=settings)
-        run.define_metric(STEP_KEY)
-        run.define_metric("*", step_metric=STEP_KEY, step_sync=True)
-        return run
+    @property
+    def _is_unreachable(self) -> bool:
+        """Whether the run is to be sent and W&B has not even opened it."""
+        return bool(is_online(self.facts["offline"])) and self._phase not in (OPENED, ANSWERS)
+
+    def _send(self, order: bytes) -> None:
+        if self._process is not None:
+            with suppress(OSError):  # it has ended, and has said why
+                self._process.stdin.write(order)
+
+    def _look(self) -> None:
+        """Read what the process says, without waiting for it."""
+        self._looked = time.monotonic()
+        if self._process is None:
+            return
+        with suppress(BlockingIOError):
+            while data := os.read(self._process.stdout.fileno(), 65536):
+                self._text += data
+                self._moved = time.monotonic()
+        *lines, self._text = self._text.split(b"\n")
+        for word in map(json.loads, lines):
+            self.is_complete |= word.get("done", False)
+            self._phase = word.get("phase", self._phase)
+            if word.get("url"):
+                log.info("W&B: %s", word["url"])
+            if word.get("note"):
+                log.info("W&B: %s", word["note"])
+            if word.get("trouble"):
+                self._say(word["trouble"])
+        if self._process.poll() not in (None, 0):
+            self._say(f"its process ended with {self._process.returncode}.")
+
+    def _say(self, trouble: str) -> None:
+        if not self._has_spoken:
+            self._has_spoken = True
+            log.warning(
+                "The mirror in W&B is not complete: %s The job goes on as it would, and its record is whole (%s). Next: "
+                "plait-sync runs=%s makes it complete.",
+                trouble,
+                self.folder / METRICS_FILE,
+                self.folder,
+            )
+
+    def _end_with(self, process: int) -> None:
+        if os.getpid() == process:  # and not in a fork of it
+            self.finish(1)
 
 
-def name_artifact(identity: str) -> str:
-    """The name under which W&B has the weights of an identity."""
-    return f"weights-{identity[:16]}"
+def choose_environment() -> dict[str, str]:
+    """What the process of the mirror is told of the environment: what W&B and Python need, and nothing that could be a secret of others."""
+    kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith(KEPT_BEGINNINGS)}
+    kept.pop("WANDB_RUN_ID", None)  # the id of the run folder is said, for each job its own
+    kept["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    return kept
 
 
 def write_plain(value: Any) -> Any:

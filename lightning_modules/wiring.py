@@ -173,19 +173,21 @@ def encode_world(
     splits: Sequence[str],
     tiling: Tiling | None = None,
     batch_size: int = 256,
+    loggers: Mapping[str, Any] | None = None,
 ) -> dict[str, int]:
     """Write the codes of every picture of some splits; the job of `plait-encode`. A cache that is whole and made by the same
     tokenizer from the same data is kept.
 
     Args:
         tiling: see `open_codes`.
+        loggers: told how many pictures there are.
 
     Returns:
         How many pictures the cache holds, and how many of them were encoded now.
     """
     fingerprint = _fingerprint(world, tiling)
     try:
-        return {"pictures": len(CodeCache(folder, hash_tokenizer(vision_tokenizer), fingerprint)), "encoded": 0}
+        return _tell(len(CodeCache(folder, hash_tokenizer(vision_tokenizer), fingerprint)), 0, loggers)
     except CheckpointError as error:
         if Path(folder).exists():
             log.warning("%s It is replaced now.", error)
@@ -204,7 +206,14 @@ def encode_world(
             overwrite=True,
             report=report,
         )
-    return {"pictures": len(cache), "encoded": len(ids)}
+    return _tell(len(cache), len(ids), loggers)
+
+
+def _tell(pictures: int, encoded: int, loggers: Mapping[str, Any] | None) -> dict[str, int]:
+    counts = {"pictures": pictures, "encoded": encoded}
+    for logger in (loggers or {}).values():
+        logger.log_metrics({f"codes/{name}": count for name, count in counts.items()})
+    return counts
 
 
 def read_images(world: Any, names: Sequence[str], vision_tokenizer: nn.Module) -> torch.Tensor:

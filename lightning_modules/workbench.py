@@ -37,7 +37,7 @@ from lightning_modules.instantiate import Assembly
 from lightning_modules.launch import adopt_run, load_bases
 from lightning_modules.loops import further
 from lightning_modules.loops.curriculum import compose_job
-from lightning_modules.mirror import fetch_run
+from lightning_modules.mirroring.fetch import fetch_run
 from lightning_modules.recipes import is_saved_model
 from lightning_modules.screen import draw_curves
 from plait.document import Document

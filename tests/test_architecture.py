@@ -35,19 +35,19 @@ LAYERS = {
 }
 """Part of plait -> what it may import of plait, besides itself."""
 
-COMMANDS = ["train", "encode", "evaluate", "generate", "enhance", "report", "compare", "convert", "export", "fetch"]
+COMMANDS = ["train", "encode", "evaluate", "generate", "enhance", "report", "compare", "convert", "export", "fetch", "sync"]
 COMMAND_FILES = [f"lightning_modules/{name}.py" for name in COMMANDS]
 
 FENCES = {
     "lightning": ["lightning_modules"],
     "hydra": ["lightning_modules", "hydra_plugins"],
-    "wandb": ["lightning_modules/tracking.py", "lightning_modules/mirror.py", "lightning_modules/report.py"],
+    "wandb": ["lightning_modules/mirroring", "lightning_modules/report.py"],
     "wandb_workspaces": ["lightning_modules/reporting/workspace.py"],
     "omegaconf": [
         "hydra_plugins",
         *(
             f"lightning_modules/{name}"
-            for name in ("instantiate.py", "launch.py", "pretrained.py", "recipes.py", "records.py", "loops")
+            for name in ("instantiate.py", "launch.py", "pretrained.py", "recipes.py", "records.py", "loops", "mirroring")
         ),
         *COMMAND_FILES,
     ],

@@ -10,13 +10,11 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.launch import finish_loggers
 from lightning_modules.recipes import list_settings
 from lightning_modules.records import read_config
 from plait.atomic import write_json
 from plait.errors import CheckpointError, RecipeError
 from plait.evaluation.comparison import compare
-from plait.evaluation.figures import stand
 from plait.evaluation.table import list_records, write_markdown
 
 log = logging.getLogger(__name__)
@@ -61,18 +59,13 @@ def compare_runs(
 
 
 def write_table(table: Mapping[str, Any], folder: str | Path, loggers: Mapping[str, Any] | None = None) -> None:
-    """Write table.json and table.md, and hand the same numbers to the loggers that take tables; these are closed then."""
+    """Write table.json and table.md, and hand the same numbers to the loggers that take tables (W&B's reads the file)."""
     place = Path(folder)
     write_json(place / "table.json", table)
     (place / "table.md").write_text("\n".join(write_markdown(table)) + "\n", encoding="utf-8")
-    exit_code = 1
-    try:
-        for logger in (loggers or {}).values():
-            if hasattr(logger, "log_table"):
-                logger.log_table("table", *list_records(table))
-        exit_code = 0
-    finally:
-        finish_loggers(loggers or {}, exit_code)
+    for logger in (loggers or {}).values():
+        if hasattr(logger, "log_table"):
+            logger.log_table("table", *list_records(table))
     log.info("table: %s", place / "table.md")
 
 
@@ -128,12 +121,9 @@ def _describe(
 ) -> dict[str, Any]:
     """A row: figures over seeds, baselines as the first run has them (they are the same items)."""
     first = next(iter(runs.values()))
-    with_baselines = {}
-    for key, figure in figures.items():
-        asked = first["results"].get(key, {})
-        baselines = asked.get("baselines", {})
-        standing = stand(figure["value"], figure["low"], baselines) if "gap_from" in asked or "lookup" in asked else {}
-        with_baselines[key] = {**figure, "baselines": baselines, **standing}
+    with_baselines = {
+        key: {**figure, "baselines": first["results"].get(key, {}).get("baselines", {})} for key, figure in figures.items()
+    }
     skipped = {key: item for run in runs.values() for key, item in run["facts"]["skipped"].items()}
     durations = {
         key: sum(run["facts"]["durations_s"].get(key, 0.0) for run in runs.values()) for key in first["facts"]["durations_s"]

@@ -46,6 +46,8 @@ def run_curriculum(
     trainer: str | None = None,
     at_once: int = 1,
     closing: Callable[[], str] | None = None,
+    group: str | None = None,
+    apart: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Run the stages that are not finished; the job of `plait-train curriculum=...`.
 
@@ -59,6 +61,8 @@ def run_curriculum(
         at_once: how many neighbours that do not start from each other run side by side, each in a process of its own; what they print
             goes to `folder/<name>.log`.
         closing: what is said when all have finished.
+        group: of every stage in W&B; None takes the name of the folder, and a `group=` among the overrides wins.
+        apart: what tells this curriculum from others of a study (arm, seed), for the names of its stages in W&B.
 
     Returns:
         stage name -> its folder.
@@ -70,6 +74,7 @@ def run_curriculum(
     check_stages(stages)
     shared = [item for item in overrides if not item.lstrip("+~").startswith(PRIVATE)]
     default = () if trainer is None or any(item.startswith("trainer=") for item in shared) else (f"trainer={trainer}",)
+    group = next((item.partition("=")[2] for item in reversed(shared) if item.startswith("group=")), group or Path(folder).name)
     folders: dict[str, str] = {}
     keys: dict[str, str] = {}
     for neighbours in _group(stages) if at_once > 1 else [[stage] for stage in stages]:
@@ -82,11 +87,14 @@ def run_curriculum(
                 own = [*default, *own]
             config = compose_job(kind, [*own, *(shared if takes else ()), f"paths.folder={place}"])
             adopt_run(config)
+            if "group" in config and config.group is None:
+                config.group = group
             log.info("curriculum, %d of %d: %s", len(folders) + 1, len(stages), name)
             key = _stage_key(config, {parent: keys[parent] for parent in _parents(stage)})
             start = launch
             if trainer is not None:
                 start = partial(_launch_in_group, count_processes(config.trainer) if kind == "train" else None)
+            start = partial(start, stage=name, overrides=[*own, *(shared if takes else ())], apart=dict(apart or {}))
             jobs.append(partial(run_stage, config, place, key, start=start))
             folders[name] = str(place)
         names = [stage["name"] for stage in neighbours]

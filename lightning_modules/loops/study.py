@@ -40,6 +40,7 @@ def run_arm(
     trainer: str | None = None,
     report: str | None = None,
     per_run: Sequence[str] = (),
+    group: str | None = None,
     overrides: Sequence[str] | None = None,
 ) -> bool:
     """Run what is not finished of one arm with one seed, then collect.
@@ -53,6 +54,7 @@ def run_arm(
         shared, stages: see `run_curriculum`; the seed of `stages` is that of the arm.
         starts_from: arm -> the shared stage that trained what it starts from, whose cost is counted where costs are compared.
         trainer: of the stages that train, where neither their arm nor the command line names one; see `run_curriculum`.
+        group: of every job of the study in W&B; None takes its name.
         report: folder for results and sheets; None writes none.
         per_run: see `lightning_modules.jobs.study.collect`.
         overrides: for every stage that trains; None takes those of the command line.
@@ -67,10 +69,12 @@ def run_arm(
         raise RecipeError(f"{name} has no arm {arm!r} with seed {seed}: expected one of {list(arms)} and one of {list(seeds)}.")
     if overrides is None:
         overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+    group = group or name
     passed = [item for item in overrides if not item.lstrip("+~").startswith(OWN)]
     place = Path(folder, arm, f"seed-{seed}")
     with lock(Path(folder, "shared")):
-        run_curriculum(stages=shared, folder=str(Path(folder, "shared")), overrides=passed, trainer=trainer)
+        settings = {"overrides": passed, "trainer": trainer, "group": group}
+        run_curriculum(stages=shared, folder=str(Path(folder, "shared")), **settings)
     with lock(place, waits=False) as is_mine:
         if not is_mine:
             log.info("%s, seed %d: another process works on it", arm, seed)
@@ -80,7 +84,7 @@ def run_arm(
             for stage in stages
         ]
         try:
-            run_curriculum(stages=own, folder=str(place), overrides=passed, trainer=trainer)
+            run_curriculum(stages=own, folder=str(place), apart={"arm": arm, "seed": seed}, **settings)
         except Exception as error:
             # a multirun goes on and raises at its end, hours later
             log.error("%s, seed %d failed: %s", arm, seed, error)

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lightning_modules.mirroring.record import STEP_KEY
 from lightning_modules.reporting.markdown import list_numbers, write_section
 from lightning_modules.reporting.page import relate
 from lightning_modules.reporting.spec import Plot, Report, Section
-from lightning_modules.tracking import STEP_KEY
 from plait.errors import RecipeError
 
 LONGEST_TITLE = 128

@@ -60,7 +60,9 @@ def test_every_option_of_every_group_composes(group):
             locate(target, path)
 
 
-@pytest.mark.parametrize("command", ["compare", "convert", "encode", "evaluate", "export", "fetch", "generate", "report"])
+@pytest.mark.parametrize(
+    "command", ["compare", "convert", "encode", "evaluate", "export", "fetch", "generate", "report", "sync"]
+)
 def test_every_command_composes(command):
     for path, target in iterate_targets(OmegaConf.to_container(compose_job(command, []))):
         locate(target, path)

@@ -29,6 +29,7 @@ from plait.document import Document, TextSpan
 from plait.errors import RecipeError
 from plait.runs import Run
 from tests.conftest import ONE_THREAD, ROOT
+from tests.lightning_modules.mirroring.mirrors import check_rows, settle
 from tests.lightning_modules.stubs import Numbers, make_stage, make_trainer
 from tests.systems.test_synergen_vl import PAIR, tiny_synergen
 
@@ -55,8 +56,12 @@ def test_two_ranks_are_one_run_and_train_as_one_process_does(tmp_path: Path) -> 
     assert shared.ledger.proof.is_kept
     assert shared.passport["ranks"] == 2
     assert shared.checkpoint.is_dir()
-    assert len({sample.page for sample in shared.samples}) == 1
-    assert len(list(folder.glob("wandb/offline-run-*"))) == 1
+    assert len({sample.page for sample in shared.samples}) == 2
+    mirror = settle(folder)
+    check_rows(folder, mirror)
+    assert (mirror.config["ranks"], mirror.exit_code, mirror.facts["name"]) == (2, 0, "pretraining")
+    assert mirror.config["parameters"]["all"] == shared.ledger.parameters
+    assert len([row for row in mirror.rows if "samples" in row]) == 2
     assert done.stderr.count("ledger of PretrainingStage") + done.stdout.count("ledger of PretrainingStage") == 1
 
     launch(compose_job("train", [*RECIPE, f"paths.folder={tmp_path / 'alone'}", "logger=none"]))
@@ -93,7 +98,7 @@ def test_a_curriculum_shares_a_training_and_hands_it_over(tmp_path: Path) -> Non
     shared, alone = (Run(folder / "tokenizer") for folder in folders.values())
     assert (shared.passport["ranks"], alone.passport["ranks"]) == (2, 1)
     assert shared.ledger.proof.is_kept
-    assert len(list(shared.folder.glob("wandb/offline-run-*"))) == 1
+    check_rows(shared.folder, settle(shared.folder))
     steps, losses = shared.metrics.series("train/loss")
     assert (steps, losses) == (
         alone.metrics.series("train/loss")[0],

@@ -1,93 +1,23 @@
-"""W&B offline: one run per job, always finished, every sample viewable from the run folder alone."""
+"""The record of a run, and its mirror in W&B as a job sees it: started, never waited for long, and whatever it does, the job goes on."""
 
 import json
-import os
-import shutil
+import logging
+import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import torch
 import wandb
 
+from lightning_modules import tracking
 from lightning_modules.callbacks.sample_gallery import SampleGallery
 from lightning_modules.data import DataModule
-from lightning_modules.tracking import JsonlLogger, WandbRun
-from plait.checkpoints import save_checkpoint
+from lightning_modules.mirroring.offline import find_offline
+from lightning_modules.tracking import JsonlLogger, WandbRun, choose_environment
 from plait.errors import RecipeError
+from tests.lightning_modules.mirroring.mirrors import check_rows, settle
 from tests.lightning_modules.stubs import Numbers, make_stage, train
 from tests.lightning_modules.test_callbacks import draw
-
-
-def offline_runs(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / "wandb").glob("offline-run-*") if path.is_dir())
-
-
-def test_two_jobs_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two stages of one group, the first logger still open when the second begins: two runs, each with its own rows, finished,
-    and its samples complete after the first run folder was moved and everything else deleted."""
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    loggers = []
-    for name in ("one", "two"):
-        folder = tmp_path / name
-        logger = WandbRun(folder, name=name, group="g", job_type="pretraining", tags=["t"])
-        stage = make_stage(4, seed=len(loggers))
-        gallery = SampleGallery(folder, draw)
-        train(folder, stage, DataModule(Numbers(4)), callbacks=(gallery,), loggers=(logger,), max_steps=4)
-        loggers.append(logger)
-    assert loggers[0].experiment.id != loggers[1].experiment.id
-    assert wandb.run is None
-    assert (loggers[0].experiment.group, loggers[0].experiment.job_type) == ("g", "pretraining")
-    summaries = [dict(logger.experiment.summary) for logger in loggers]
-    for logger, summary in zip(loggers, summaries, strict=True):
-        rows = [json.loads(line) for line in (logger.folder / "metrics.jsonl").read_text().splitlines()]
-        assert summary["train/loss"] == pytest.approx(rows[-1]["train/loss"])
-        logger.finish(0)
-        logger.finish(1)  # nothing more happens
-        with pytest.raises(RecipeError, match="is finished"):
-            logger.experiment  # noqa: B018
-    assert summaries[0]["train/loss"] != summaries[1]["train/loss"]
-    assert "WANDB_MODE" not in os.environ
-
-    kept = tmp_path / "elsewhere"
-    shutil.move(tmp_path / "one", kept)
-    shutil.rmtree(tmp_path / "two")
-    (run,) = offline_runs(kept)
-    (record,) = run.glob("*.wandb")
-    assert record.stat().st_size > 1000
-    (page,) = (run / "files/media/html").glob("samples_*.html")
-    assert page.read_text() == (kept / "samples/step-0000004.html").read_text()
-    assert page.read_text().count("data:image/png;base64,") == 1
-    (table,) = (run / "files/media/table").glob("sample_scores_*.json")
-    content = json.loads(table.read_text())
-    assert content["columns"] == ["step", "id", "seed", "file", "right"]
-    assert content["data"] == [[3, "one", "3", "samples/step-0000004.html", True]]
-
-
-def test_a_failure_finishes_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the exit code of the job, also when it is used as a context."""
-    codes = []
-
-    class FakeRun:
-        id = "x"
-
-        def finish(self, exit_code: int) -> None:
-            codes.append(exit_code)
-
-    monkeypatch.setattr(WandbRun, "_open", lambda self: FakeRun())
-    for status in ("failed", "interrupted"):
-        logger = WandbRun(tmp_path)
-        assert logger.experiment.id == "x"
-        logger.finalize(status)
-    with WandbRun(tmp_path) as logger:
-        assert logger.experiment.id == "x"
-    stopped = WandbRun(tmp_path)
-    assert stopped.experiment.id == "x"
-    stopped.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-    with WandbRun(tmp_path):
-        pass  # never opened: nothing to finish
-    assert codes == [1, 1, 0, 1]
 
 
 def test_rows_are_strict_json(tmp_path: Path) -> None:
@@ -100,59 +30,131 @@ def test_rows_are_strict_json(tmp_path: Path) -> None:
     assert lines == ['{"step": 3, "a": "nan", "b": 2}', '{"resumed_from_step": 3}']
 
 
-class OnlineRun:
-    """What W&B offers when it can be asked: it knows the artifact of the first parent only."""
+def test_two_jobs_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run still open when the second begins: two runs, each with its own rows, samples at several steps under one key, and
+    nothing of them outside of the run folder. A second start of a job is the same run."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    loggers = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        logger = WandbRun(folder, name=name, group="g", job_type="pretraining", tags=["t"])
+        gallery = SampleGallery(folder, draw, every_n_steps=None)
+        train(
+            folder,
+            make_stage(4, seed=len(loggers)),
+            DataModule(Numbers(8)),
+            callbacks=(gallery,),
+            loggers=(logger,),
+            max_steps=4,
+        )
+        loggers.append(logger)
+    assert wandb.run is None
+    for logger in loggers:
+        logger.finish(0)
+        logger.finish(1)  # nothing more happens
+    found = [settle(logger.folder) for logger in loggers]
+    for name, logger, run in zip(("one", "two"), loggers, found, strict=True):
+        told = {"id": logger.version, "project": "plait", "name": name, "group": "g", "job_type": "pretraining", "tags": ["t"]}
+        assert {key: run.facts[key] for key in told} == told
+        check_rows(logger.folder, run)
+        assert run.exit_code == 0
+        steps = [row["_step"] for row in run.rows if "samples" in row]
+        assert steps == [0, 1, 2, 3]
+    assert found[0].summary["train/loss"] != found[1].summary["train/loss"]
 
-    def __init__(self) -> None:
-        self.settings, self.used, self.logged = SimpleNamespace(_offline=False), [], []
+    (place,) = find_offline(tmp_path / "one")
+    pages = sorted((place / "files/media/html").glob("samples_*.html"), key=lambda page: int(page.stem.split("_")[1]))
+    assert pages[-1].read_text() == (tmp_path / "one/samples/step-0000004.html").read_text()
+    tables = [
+        path
+        for path in (tmp_path / "one/wandb/staging").rglob("tmp*")
+        if path.is_file() and b'"prompt"' in path.read_bytes()[:9999]
+    ]
+    assert len(tables) >= 4
+    content = json.loads(tables[0].read_text())
+    assert content["columns"] == ["step", "id", "title", "seed", "prompt", "answer", "thumbnail", "right"]
+    assert content["data"][0][3] == "3"
+    assert not list((tmp_path / "home").rglob("*wandb*"))
 
-    def use_artifact(self, name: str) -> None:
-        if "bbbb" in name:
-            raise wandb.errors.CommError(f"{name} not found")
-        self.used.append(name)
-
-    def log_artifact(self, artifact: wandb.Artifact) -> None:
-        self.logged.append(artifact)
-
-
-def test_weights_are_an_artifact_that_names_its_parents(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    identity = save_checkpoint(tmp_path / "last.ckpt", {"w": torch.ones(1)}, model="m", step=3).identity
-    logger = WandbRun(tmp_path)
-    run = logger._run = OnlineRun()
-    logger.log_weights(tmp_path / "last.ckpt", {"vision_tokenizer": "a" * 64, "model": "b" * 64})
-    assert run.used == [f"weights-{'a' * 16}:latest"]
-    assert "no artifact of bbbbbbbbbbbb" in caplog.text
-    (artifact,) = run.logged
-    assert (artifact.name, artifact.type) == (f"weights-{identity[:16]}", "weights")
-    assert artifact.metadata["parents"] == {"vision_tokenizer": "a" * 64, "model": "b" * 64}
-    assert set(artifact.manifest.entries) == {"manifest.json"}
-    logger.has_weights = True
-    logger.log_weights(tmp_path / "last.ckpt", {})
-    assert set(run.logged.pop().manifest.entries) == {"manifest.json", "model.safetensors"}
-    logger.log_weights(tmp_path / "no.ckpt", {})
-    assert len(run.logged) == 1
+    logger = WandbRun(tmp_path / "one", name="one", group="g")
+    data, stage = DataModule(Numbers(12)), make_stage(6)
+    train(tmp_path / "one", stage, data, loggers=(logger,), max_steps=6, ckpt_path="last")
+    logger.finish(0)
+    again = settle(tmp_path / "one")
+    assert again.facts["id"] == found[0].facts["id"]
+    assert [row["_step"] for row in again.rows] == [0, 1, 2, 3, 5]
+    check_rows(tmp_path / "one", again)
 
 
-def test_the_record_of_a_run_is_handed_over(tmp_path: Path) -> None:
-    logger = WandbRun(tmp_path)
-    run = logger._run = OnlineRun()
-    run.id = "abc"
-    (tmp_path / "samples").mkdir()
-    for name in ("config.yaml", "metrics.jsonl", "samples/step-0000002.html", "job.json"):
-        (tmp_path / name).write_text(name)
-    logger.log_record(tmp_path)
-    (artifact,) = run.logged
-    assert (artifact.name, artifact.type) == ("record-abc", "record")
-    assert set(artifact.manifest.entries) == {"config.yaml", "metrics.jsonl", "samples/step-0000002.html"}
+FAULTS = {
+    "it dies at once": "import os; os._exit(3)",
+    "it says what is wrong": 'print(\'{"trouble": "the disk is full."}\', flush=True); import sys; sys.stdin.read()',
+    "it reads nothing and says nothing": "import time; time.sleep(60)",
+    "it stops": "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)",
+    "it talks without end": "while True: print('{}')",
+}
 
 
-def test_offline_the_artifact_stands_in_the_record_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    identity = save_checkpoint(tmp_path / "last.ckpt", {"w": torch.ones(1)}, model="m").identity
-    with WandbRun(tmp_path) as logger:
-        logger.log_weights(tmp_path / "last.ckpt", {"model": "b" * 64})
-    (record,) = offline_runs(tmp_path)[0].glob("*.wandb")
-    name, deadline = f"weights-{identity[:16]}".encode(), time.monotonic() + 60
-    while name not in record.read_bytes() and time.monotonic() < deadline:
-        time.sleep(0.1)  # another process writes the record, and may be behind
-    assert name in record.read_bytes()
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_mirror_that_fails_is_said_once_and_costs_nothing(tmp_path: Path, monkeypatch, caplog, name: str) -> None:
+    """Training ends as it would have, its record is whole, and the job waits less than a second for it in all."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    started = []
+
+    class Popen(tracking.subprocess.Popen):
+        def __init__(self, command, **settings):
+            started.append(self)
+            super().__init__([sys.executable, "-c", FAULTS[name]], **settings)
+
+    monkeypatch.setattr(tracking.subprocess, "Popen", Popen)
+    monkeypatch.setattr(tracking, "LONGEST_WAIT_S", 0.5)  # for one that is busy: thirty seconds elsewhere
+    with caplog.at_level(logging.WARNING, "lightning_modules.tracking"):
+        logger = WandbRun(tmp_path)
+        spent = 0.0
+        for call in (lambda: logger.open(), *(lambda: logger.log_metrics({"a": 1.0}, 1),) * 3, lambda: logger.finish(0)):
+            before = time.monotonic()
+            call()
+            spent += time.monotonic() - before
+    try:
+        assert spent < 1.5  # a second, and what a busy machine adds
+        assert caplog.text.count("The mirror in W&B is not complete") == 1
+        assert f"Next: plait-sync runs={tmp_path}" in caplog.text
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def test_a_failure_ends_the_run_with_its_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+    monkeypatch.setattr(WandbRun, "finish", lambda self, exit_code=0: sent.append(exit_code))
+    for status in ("failed", "interrupted", "success"):
+        WandbRun(tmp_path).finalize(status)
+    with WandbRun(tmp_path):
+        pass
+    WandbRun(tmp_path).__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert sent == [1, 1, 0, 1]
+
+
+def test_switched_off_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    logger = WandbRun(tmp_path / "run")
+    logger.log_metrics({"a": 1.0}, 1)
+    logger.finish(0)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("WANDB_MODE", "of line")
+    with pytest.raises(RecipeError, match="WANDB_MODE=of line: expected online, offline or disabled"):
+        WandbRun(tmp_path)
+
+
+def test_the_mirror_is_told_no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_JWT", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "WANDB_RUN_ID"):
+        monkeypatch.setenv(name, "sesame-open")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    told = choose_environment()
+    assert "sesame-open" not in told.values()
+    assert told["WANDB_API_KEY"] == "a" * 40
+    assert {"PATH", "PYTHONPATH"} <= told.keys()
