@@ -75,7 +75,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is damaged: {error}. Expected what a job of plait wrote. Next: make that run again."
         ) from error

@@ -62,7 +62,7 @@ def read_job(folder: str | Path) -> dict[str, Any] | None:
     path = Path(folder) / JOB_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(_damaged(path, error)) from error
     if record is not None and not (isinstance(record, dict) and "state" in record):
         raise CheckpointError(_damaged(path, "it is no record with a `state`"))

@@ -123,7 +123,7 @@ def read_manifest(folder: Path | str) -> Manifest:
             raise TypeError("its hashes and aliases are no JSON objects")
         found = data.get("format")
         manifest = Manifest(**data) if found == FORMAT else None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is damaged: {error}. Expected the JSON that save_checkpoint wrote. Take an earlier checkpoint of the run."
         ) from error
@@ -167,7 +167,7 @@ def read_checkpoint(folder: Path | str, *, with_state: bool = False, verify: boo
         return Checkpoint(manifest, weights)
     try:
         state = restore_state(json.loads((folder / STATE_JSON).read_text(encoding="utf-8")), _load(folder / STATE))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{folder / STATE_JSON} is damaged: {error}. Expected what save_checkpoint wrote. Take another checkpoint of the run."
         ) from error
@@ -216,6 +216,13 @@ def check_weights(module: nn.Module, weights: Mapping[str, Tensor], origin: str,
     """
     check_finite(weights, origin)
     own = module.state_dict()
+    # copying would cast them without a word: yes/no and counts are no weights, and the imaginary half of a number would be lost
+    kinds = [name for name in own if name in weights and _kind(weights[name]) != _kind(own[name])]
+    if kinds:
+        raise CheckpointError(
+            f"{origin} holds numbers of another kind in {len(kinds)} of {len(own)} tensors ({kinds[0]}: {weights[kinds[0]].dtype} saved, "
+            f"{own[kinds[0]].dtype} here). Expected {_kind(own[kinds[0]])}. Next: take another checkpoint, or write this one again."
+        )
     missing = [name for name in own if name not in weights]
     unexpected = [name for name in weights if name not in own]
     shapes = [name for name in own if name in weights and own[name].shape != weights[name].shape]
@@ -262,6 +269,13 @@ def check_finite(weights: Mapping[str, Tensor], origin: str) -> None:
         f"of {weights[name].numel()}). Expected numbers: the training has diverged, or what wrote the file was broken. "
         "Next: take an earlier checkpoint, or train again, at a lower rate or with gradient_clip_val."
     )
+
+
+def _kind(value: Tensor) -> str:
+    """Floats of any width are one kind (a release in bf16 is read as fp32), and so are whole numbers."""
+    if value.is_complex():
+        return "complex numbers"
+    return "floats" if value.is_floating_point() else "yes and no" if value.dtype == torch.bool else "whole numbers"
 
 
 def file_hash(path: Path | str) -> str:

@@ -16,6 +16,15 @@ from torch import Tensor
 
 from plait.errors import CheckpointError
 
+DTYPES = {
+    str(one).removeprefix("torch."): one
+    for one in (
+        *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.complex128),
+        *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool),
+    )
+}
+"""the types that a state may name; a name from a file is looked up here and nowhere else"""
+
 
 def flatten_state(state: Any) -> tuple[Any, dict[str, Tensor]]:
     """(JSON tree, tensors by name) of a nested state; `restore_state` is the inverse.
@@ -53,8 +62,8 @@ def restore_state(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
         return tuple(restore_state(item, tensors) for item in value)
     if kind == "float":
         return float(value)
-    if kind == "dtype":
-        return getattr(torch, value)
+    if kind == "dtype" and value in DTYPES:
+        return DTYPES[value]
     raise CheckpointError(
         f"The training state holds an entry of unknown kind {kind!r}: a newer version wrote it. Resume with that version."
     )
@@ -74,7 +83,7 @@ def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         return {"tensor": _keep(value.detach().clone().contiguous(), path, tensors)}
     if isinstance(value, np.ndarray):
         return {"array": _keep(torch.from_numpy(value.copy()), path, tensors)}
-    if isinstance(value, torch.dtype):
+    if isinstance(value, torch.dtype) and value in DTYPES.values():
         return {"dtype": str(value).removeprefix("torch.")}
     if isinstance(value, PurePath):
         return str(value)

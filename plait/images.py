@@ -10,10 +10,12 @@ cast truncates, so that a picture which goes to a tensor and back may lose one l
 """
 
 import io
+import stat
 import struct
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -25,6 +27,8 @@ from plait.errors import DocumentError, RecipeError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 40_000_000
+MAX_BYTES = 2**29  # of a file: so many pixels of four 16-bit channels, uncompressed, are 320 MB
+STRIP_PIXELS = 1_000_000  # blended at a time: in double precision the whole of a large picture takes gigabytes
 WHITE = (255, 255, 255)
 LIQUID_PADDING = (122, 116, 104)
 """The colour with which Liquid pads to a square when it reads a picture: the mean colour of CLIP's training data."""
@@ -63,6 +67,7 @@ def open_image(
             pixel type that has no faithful RGB reading.
     """
     item = name or (f"{len(source)} bytes" if isinstance(source, bytes) else str(source))
+    _check_source(source, item)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap follows, and it is an error
@@ -186,6 +191,18 @@ def to_pictures(images: Images) -> list[Image.Image]:
         raise DocumentError(f"to_pictures got {broken} values that are not finite. The decoder or its weights are broken.")
     pixels = ((images.clamp(-1.0, 1.0) + 1.0) / 2.0 * 255.0).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
     return [Image.fromarray(array) for array in pixels]
+
+
+def _check_source(source: str | PathLike[str] | bytes, item: str) -> None:
+    """Refuse what is no picture whatever it holds: reading a pipe waits for ever, a device gives bytes without end."""
+    try:
+        facts = None if isinstance(source, bytes) else Path(source).stat()
+    except (OSError, ValueError):
+        return  # opening it says what is wrong
+    if facts and not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
+        raise DocumentError(f"Image {item}: it is a pipe, a socket or a device, expected a file. Copy the picture into one.")
+    if (size := facts.st_size if facts else len(source)) > MAX_BYTES:
+        raise DocumentError(f"Image {item}: {size:,} bytes, at most {MAX_BYTES:,} are read. Scale it down first.")
 
 
 def _whole(source: str | PathLike[str] | bytes) -> bytes:
@@ -319,7 +336,7 @@ def _to_rgb_or_rgba(image: Image.Image, raw_mode: str, item: str) -> Image.Image
     """RGB without, RGBA with transparency; every kind of transparency that the formats know ends up in the alpha channel."""
     key = image.info.get("transparency")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        deep = np.asarray(image).astype(np.int64)
+        deep = np.asarray(image)  # 16 or 32 bits, as they are: wider ones would take gigabytes
         grey = np.clip(deep >> 8, 0, 255).astype(np.uint8)  # the upper byte, as Pillow takes it of 16-bit colour
         opaque = np.full_like(grey, 255) if key is None else np.where(deep == key, 0, 255).astype(np.uint8)
         return Image.fromarray(np.stack([grey, grey, grey, opaque], axis=-1))
@@ -328,6 +345,8 @@ def _to_rgb_or_rgba(image: Image.Image, raw_mode: str, item: str) -> Image.Image
         raise DocumentError(
             f"Image {item}: its pixels are {kind}, whose black and white are not defined. Rescale it to 8 or 16 bit first."
         )
+    if image.mode in ("P", "PA"):
+        _check_palette(image, item)
     if image.mode == "RGB" and key is not None and "16" in raw_mode:
         raise DocumentError(
             f"Image {item}: a 16-bit image that marks one colour, {key}, as transparent loses that colour in decoding. "
@@ -345,6 +364,17 @@ def _to_rgb_or_rgba(image: Image.Image, raw_mode: str, item: str) -> Image.Image
         raise DocumentError(message) from error
 
 
+def _check_palette(image: Image.Image, item: str) -> None:
+    """Refuse pixels that name a colour which the file does not have: they would be black."""
+    known = 0 if image.palette is None else len(image.palette.palette) // len(image.palette.mode)
+    highest = int(np.asarray(image.getchannel(0) if image.mode == "PA" else image).max())
+    if highest >= known:
+        raise DocumentError(
+            f"Image {item}: its pixels name colours up to number {highest}, and its palette has {known}, expected all of them. Download "
+            "or export it again."
+        )
+
+
 def _blend_over_white(image: Image.Image) -> Image.Image:
     """Mix transparent pixels with white; double precision and truncation as in the released code."""
     if image.mode == "RGB":
@@ -352,8 +382,13 @@ def _blend_over_white(image: Image.Image) -> Image.Image:
     pixels = np.asarray(image)
     if (pixels[..., 3] == 255).all():
         return image.convert("RGB")
-    alpha = pixels[..., 3:] / 255.0
-    return Image.fromarray(((1.0 - alpha) * np.asarray(WHITE) + alpha * pixels[..., :3]).astype(np.uint8))
+    blended = np.empty((*pixels.shape[:2], 3), dtype=np.uint8)
+    rows = max(1, STRIP_PIXELS // pixels.shape[1])
+    for first in range(0, len(pixels), rows):
+        strip = pixels[first : first + rows]
+        alpha = strip[..., 3:] / 255.0
+        blended[first : first + rows] = (1.0 - alpha) * np.asarray(WHITE) + alpha * strip[..., :3]
+    return Image.fromarray(blended)
 
 
 def _too_large(item: str, finding: str, max_pixels: int) -> DocumentError:

@@ -153,7 +153,7 @@ class Run:
         for path in sorted((self.folder / "samples").glob("*.json")):
             try:
                 yield from read_samples(json.loads(path.read_text(encoding="utf-8")), path.with_suffix(".html"))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise CheckpointError(f"{path} is damaged: {error}. Delete the file to read the rest.") from error
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class Run:
             raise CheckpointError(f"{path} does not exist: the run was stopped before it, or it is no training run.")
         try:
             return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{path} is damaged: {error}.") from error
 
     def __repr__(self) -> str:
@@ -172,6 +172,6 @@ class Run:
 def _read_row(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}, line {number} is damaged: {error}. Delete the line to read the rest.") from error
     return {key: float(value) if value in ("nan", "inf", "-inf") else value for key, value in row.items()}

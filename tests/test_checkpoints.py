@@ -250,3 +250,25 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("mine")
     with pytest.raises(CheckpointError, match="is a file where a folder"):
         save_checkpoint(tmp_path / "a", {}, model="none")
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.complex64])
+def test_numbers_of_another_kind_are_no_weights(tmp_path: Path, dtype: torch.dtype) -> None:
+    """Copying would cast them without a word."""
+    module = torch.nn.Linear(2, 2)
+    save_checkpoint(tmp_path / "c", {"weight": torch.ones(2, 2, dtype=dtype), "bias": torch.ones(2)}, model="Linear")
+    before = module.weight.clone()
+    with pytest.raises(
+        CheckpointError, match=rf"numbers of another kind in 1 of 2 tensors \(weight: {dtype} saved, torch.float32 here"
+    ):
+        load_weights(module, tmp_path / "c")
+    assert module.weight.equal(before)
+    save_checkpoint(tmp_path / "c", {"weight": torch.ones(2, 2, dtype=torch.bfloat16), "bias": torch.ones(2)}, model="Linear")
+    load_weights(module, tmp_path / "c")  # a float of another width is the same kind
+
+
+def test_a_type_of_a_state_is_one_of_a_list_and_no_name_of_torch(tmp_path: Path) -> None:
+    assert restore_state({"dtype": "bfloat16"}, {}) is torch.bfloat16
+    for name in ("load", "nn", "hub", "__class__", "float8"):
+        with pytest.raises(CheckpointError, match="an entry of unknown kind 'dtype'"):
+            restore_state({"dtype": name}, {})

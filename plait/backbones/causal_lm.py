@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from plait.axes import Embeddings, Float, Hidden, Int, Tensor
 from plait.backbones.attention import NAME, DocumentScope
 from plait.backbones.cache import RowCache
-from plait.backbones.configuration import build_config
+from plait.backbones.configuration import build_config, check_attention
 from plait.backbones.proof import prove
 from plait.errors import CheckpointError, LayoutError, RecipeError
 from plait.protocols import Layout, Side
@@ -73,25 +73,31 @@ class CausalLM(nn.Module):
         name_or_folder: str | Path,
         gradient_checkpointing: bool = False,
         dtype: torch.dtype = torch.float32,
-        **options: Any,
+        revision: str | None = None,
+        subfolder: str = "",
+        gguf_file: str | None = None,
     ) -> "CausalLM":
-        """A backbone with released weights, read from safetensors only.
+        """A backbone with released weights, read from safetensors only; no code of the release is run.
 
         Args:
             name_or_folder: name on the Hub or a folder written by `save_pretrained`.
             gradient_checkpointing: see the class.
             dtype: type of the weights in memory; under autocast keep fp32.
-            options: handed to transformers (revision, gguf_file, ...).
+            revision, subfolder: on the Hub.
+            gguf_file: name of the file there that holds everything, in the place of config.json and safetensors.
 
         Raises:
             RecipeError: there is no such model, it cannot be read, or it cannot be packed or cached.
         """
         source = str(name_or_folder)
-        safe = {} if "gguf_file" in options else {"use_safetensors": True}
+        where = {"revision": revision, "subfolder": subfolder, "trust_remote_code": False}
+        where |= {"gguf_file": gguf_file} if gguf_file else {}
+        safe = {} if gguf_file else {"use_safetensors": True}
         try:
-            config = AutoConfig.from_pretrained(source, **{k: v for k, v in options.items() if k in ("revision", "gguf_file")})
+            config = AutoConfig.from_pretrained(source, **where)
+            check_attention(config)
             prove(config)  # before gigabytes are read
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **safe, **options)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **safe, **where)
         except (OSError, ValueError) as error:
             raise RecipeError(
                 f"name_or_folder={source}: transformers cannot read it ({str(error).splitlines()[0]}). Expected a name on the Hub "
@@ -124,6 +130,7 @@ class CausalLM(nn.Module):
             config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
         except (ValueError, OSError, KeyError) as error:
             raise CheckpointError(f"{Path(folder) / 'config.json'} cannot be read: {str(error).splitlines()[0]}") from error
+        check_attention(config)
         if vocab_size is not None:
             config.get_text_config().vocab_size = vocab_size
         prove(config)

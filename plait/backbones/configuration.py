@@ -52,6 +52,21 @@ def build_config(architecture: str | type[PreTrainedConfig], **sizes: Any) -> Pr
     return config
 
 
+def check_attention(config: PreTrainedConfig) -> None:
+    """Refuse an attention that transformers would fetch as a repository of compiled code ("owner/kernel").
+
+    Raises:
+        RecipeError: naming it.
+    """
+    for own in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+        named = getattr(own, "_attn_implementation", None)
+        if "/" in str(named):
+            raise RecipeError(
+                f"config.json names the attention {named!r}, code of a repository, expected none: no code of a release is run. "
+                "Next: take that key out."
+            )
+
+
 def _repeat(pattern: list[str], num_layers: Any) -> list[str]:
     if not isinstance(num_layers, int) or not pattern or num_layers % len(pattern):
         raise RecipeError(

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
@@ -186,19 +185,32 @@ class PretrainedTokenizer:
         name_or_folder: name on the Hub or a local folder.
         bos: token that begins a document, for tokenizers without one of their own (Qwen).
         markers: name of a further marker -> the token that the tokenizer already has for it (Liquid: {"begin_image": "<boi>", ...}).
-        options: handed to transformers (revision, gguf_file, ...).
+        revision, subfolder: on the Hub.
+        gguf_file: name of the file there that holds the tokenizer.
+        local_files_only: asks no network.
 
     Raises:
         VocabularyError: there is no such tokenizer, it has no begin or end token, or `bos` or a marker is not one of its tokens.
     """
 
     def __init__(
-        self, name_or_folder: str | Path, bos: str | None = None, markers: Mapping[str, str] | None = None, **options: Any
+        self,
+        name_or_folder: str | Path,
+        bos: str | None = None,
+        markers: Mapping[str, str] | None = None,
+        *,
+        revision: str | None = None,
+        subfolder: str = "",
+        gguf_file: str | None = None,
+        local_files_only: bool = False,
     ) -> None:
         from transformers import AutoTokenizer
 
+        where = {"revision": revision, "subfolder": subfolder, "local_files_only": local_files_only}
+        where |= {"gguf_file": gguf_file} if gguf_file else {}
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(str(name_or_folder), **options)
+            # no code of a repository is run, and nobody is asked whether it may
+            self._tokenizer = AutoTokenizer.from_pretrained(str(name_or_folder), trust_remote_code=False, **where)
         except (OSError, ValueError) as error:
             raise VocabularyError(
                 f"name_or_folder={name_or_folder}: transformers reads no tokenizer there ({str(error).splitlines()[0]}). "
@@ -230,7 +242,7 @@ class PretrainedTokenizer:
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
             bos, markers = settings["bos"], settings["markers"]
-            return cls(folder, bos, markers, trust_remote_code=False, local_files_only=True)
+            return cls(folder, bos, markers, local_files_only=True)
         except (ValueError, KeyError, TypeError, AttributeError, OSError, VocabularyError) as error:
             raise CheckpointError(f"The tokenizer in {folder} cannot be read: {error!r}.") from error
 

@@ -136,7 +136,7 @@ def row_to_document(row: Mapping[str, Any]) -> Document:
         spans = tuple(_read_segment(segment, name) for segment in row["segments"])
         if not isinstance(meta, dict):
             raise TypeError(f"meta is {meta!r}, no JSON object")
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecursionError) as error:
         raise DocumentError(
             f"Row {name!r} does not follow the schema, {error!r}: expected {COLUMNS}. Correct the row, or write it with "
             "export_documents."
@@ -211,10 +211,13 @@ class Rows(Sequence[Document]):
                 f"Row {name!r} has {len(images)} pictures, a segment names number {index}, expected a number below "
                 f"{len(images)}. Correct the segment of {image_id!r}."
             )
-        found = images[index]["bytes"] or images[index]["path"]
+        found, path = images[index]["bytes"], images[index]["path"]
+        if not found and path and is_fetched(path):
+            return path
         if not found:
             raise DocumentError(
-                f"Row {name!r}: picture {index} ({image_id!r}) has 0 bytes and no path, expected one of them. Add the picture."
+                f"Row {name!r}: picture {index} ({image_id!r}) has 0 bytes{f' and the path {path!r}' if path else ''}, expected its bytes: "
+                "rows of a folder bring their pictures along. Write them with export_documents."
             )
         return found
 
@@ -267,6 +270,18 @@ def open_rows(
             f"{path} is neither a folder nor a dataset that can be reached, or has no split {split!r}: {error} Expected a "
             "folder of parquet files or a name such as user/name. Check the spelling and the network."
         ) from error
+
+
+def is_fetched(path: str) -> bool:
+    """Whether a path is that of a file which `datasets` or the Hub's own client has put into its cache."""
+    import datasets
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    places = (datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE)
+    try:
+        return Path(path).is_absolute() and any(Path(path).resolve().is_relative_to(Path(place).resolve()) for place in places)
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def load_table(

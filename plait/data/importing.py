@@ -21,7 +21,7 @@ from PIL import Image
 from plait.atomic import replace_folder, write_json
 from plait.data.collection import FORMAT, MANIFEST, ROWS, Collection
 from plait.data.held_out import choose_held_out
-from plait.data.hub import document_to_row, write_rows
+from plait.data.hub import document_to_row, is_fetched, write_rows
 from plait.data.kinds import BadRow, Picture, Piece, read_row
 from plait.data.tables import Table
 from plait.document import Document, ImageSpan, TextSpan
@@ -117,10 +117,10 @@ class _Reader:
             self.num_read += 1
             try:
                 made = self._read_row(raw, where, table)
-            except BadRow as error:
+            except DocumentError as error:
                 if not self.skips:
                     raise DocumentError(f"{table.title}, row {where}: {error} {REMEDY}") from error
-                self.left_out[error.reason] += 1
+                self.left_out[error.reason if isinstance(error, BadRow) else "no document"] += 1
                 made = []
             self.report(self.num_read, self.left_out.total())
             for document, pictures in made:
@@ -149,7 +149,7 @@ class _Reader:
 
     def _name(self, raw: Mapping[str, Any], where: str) -> str:
         name = raw.get(self.columns["id"]) if "id" in self.columns else where
-        if name is None or isinstance(name, (list, dict)):
+        if name is None or isinstance(name, (list, dict, bytes)):
             raise BadRow("no id", f"{self.columns['id']} holds {name!r}, expected a name or a number. Correct the row.")
         if str(name) in self._ids:
             raise BadRow(
@@ -180,11 +180,17 @@ def _locate(cell: Any, folder: Path | None) -> tuple[Path | bytes, str]:
         BadRow: there is none, or it lies outside of the data.
     """
     if isinstance(cell, Mapping) and (cell.get("bytes") or cell.get("path")):
-        if cell.get("bytes"):
-            return cell["bytes"], str(cell.get("path") or "the picture of the row")
+        if (own := cell.get("bytes")) and not isinstance(own, bytes):
+            raise BadRow(
+                "no picture",
+                f"the bytes of a picture are given as {str(own)[:60]!r} ({type(own).__name__}), expected bytes, which JSON cannot hold. "
+                "Write the path of a file, or parquet.",
+            )
+        if own:
+            return own, str(cell.get("path") or "the picture of the row")
         cell = cell["path"]
-        if folder is None and Path(cell).is_absolute() and Path(cell).is_file():
-            return Path(cell), cell  # where `datasets` has put a file of the Hub
+        if folder is None and isinstance(cell, str) and is_fetched(cell):
+            return Path(cell), cell
     if isinstance(cell, bytes) and cell:
         return cell, "the picture of the row"
     if not isinstance(cell, str) or not cell:
@@ -198,14 +204,24 @@ def _locate(cell: Any, folder: Path | None) -> tuple[Path | bytes, str]:
         raise BadRow(
             "no picture", f"picture {cell!r} is a path, and a Hub dataset has no folder: expected its bytes. Download the data."
         )
-    path = (folder / cell).resolve()
-    if not path.is_relative_to(folder.resolve()):
+    try:
+        path = (folder / cell).resolve()
+        is_there = path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # too long a name, a link to itself, a closed folder
+        raise BadRow("missing picture", f"picture {cell[:80]!r} cannot be looked up ({error}). Correct the path.") from error
+    if not any(path.is_relative_to(root) for root in _roots(folder)):
         raise BadRow(
             "picture outside",
             f"picture {cell!r} lies outside of {folder}, expected a path inside of it. Copy it, or name a folder above.",
         )
-    if not path.is_file():
+    if not is_there:
         raise BadRow(
             "missing picture", f"picture {cell!r} is not there: expected the file {folder / cell}. Add it, or correct the path."
         )
     return path, cell
+
+
+def _roots(folder: Path) -> list[Path]:
+    """Where the files of a folder may lie: in it, and in a snapshot of the Hub, whose files are links, in the store beside it."""
+    here = folder.resolve()
+    return [here, *(place.parent / "blobs" for place in (here, *here.parents) if place.name == "snapshots")]

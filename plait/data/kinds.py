@@ -10,6 +10,7 @@ Which columns these are is said by settings: a role (image, caption, ...) and th
 disk here and nothing repaired: texts are kept to the letter, and a row that does not fit is a `BadRow` with its reason.
 """
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,10 @@ MAY_HAVE = {"chat": ("images", "image")}
 """kind -> the roles that may be there besides; every kind may have `id`"""
 ROLES = ("user", "assistant")
 PAIRS = (("question", "answer"), ("user", "assistant"))
+LONGEST = 1_000_000
+"""characters of a text: far more than a document of any model"""
+DEEPEST = 20
+"""levels of lists and objects in a cell"""
 
 
 class BadRow(DocumentError):
@@ -111,7 +116,35 @@ def read_row(row: Any, kind: str, columns: Mapping[str, str]) -> list[list[Piece
     missing = [column for role, column in columns.items() if column not in row and role not in optional]
     if missing:
         raise BadRow("missing column", f"it lacks {missing}, it has {list(row)}. Add what is missing.")
+    for column in columns.values():
+        _check_strings(row.get(column), column)
     return READERS[kind](row, columns)
+
+
+def _check_strings(value: Any, name: str, depth: int = 0) -> None:
+    """Refuse text that is none, wherever it stands in a cell: it could not be written down, or would be read as something else.
+
+    Raises:
+        BadRow: half of a surrogate pair, a control character, or a text or nesting out of all proportion.
+    """
+    if isinstance(value, str):
+        if len(value) > LONGEST:
+            raise BadRow("text too long", f"{name} has {len(value):,} characters, expected at most {LONGEST:,}. Split the row.")
+        odd = next((one for one in value if one not in "\t\n\r" and unicodedata.category(one) in ("Cc", "Cs")), None)
+        if odd is not None:
+            kind = "half of a surrogate pair" if unicodedata.category(odd) == "Cs" else "a control character"
+            raise BadRow("no plain text", f"{name} holds {kind} ({odd!r}), expected text. Take it out, or write the row again.")
+    elif depth > DEEPEST:
+        raise BadRow(
+            "too deep", f"{name} is nested more than {DEEPEST} levels deep, expected a row of its kind. Correct the row."
+        )
+    elif isinstance(value, Mapping):
+        for key, own in value.items():
+            _check_strings(key, f"a key of {name}", depth + 1)
+            _check_strings(own, f"{name}.{key}", depth + 1)
+    elif isinstance(value, list):
+        for index, own in enumerate(value):
+            _check_strings(own, f"{name}[{index}]", depth + 1)
 
 
 def _read_caption(row: Mapping[str, Any], columns: Mapping[str, str]) -> list[list[Piece]]:

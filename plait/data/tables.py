@@ -15,7 +15,7 @@ from typing import Any
 
 from plait.data.hub import load_table
 from plait.data.kinds import BadRow
-from plait.errors import RecipeError
+from plait.errors import DocumentError, RecipeError
 
 LINES, PARQUET = (".jsonl", ".ndjson"), ".parquet"
 FIRST_ROWS = 1_000
@@ -107,12 +107,20 @@ def _read_lines(file: Path) -> Iterator[tuple[str, Any]]:
                 name = f"{file.name}:{number}"
                 try:
                     yield name, json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     yield name, BadRow("no JSON", f"it is no JSON ({error}), expected one object per line. Correct the line.")
 
 
 def _number(table: Any, name: str) -> Iterator[tuple[str, Any]]:
-    return ((f"{name}:{number}", row) for number, row in enumerate(table))
+    number = -1
+    try:
+        for number, row in enumerate(table):
+            yield f"{name}:{number}", row
+    except (ValueError, OSError) as error:  # what a file holds from there on cannot be told apart any more
+        raise DocumentError(
+            f"{name}, behind row {number}: the rows cannot be read ({str(error).splitlines()[0]}). Expected whole parquet with text in "
+            "UTF-8. Next: export or download it again."
+        ) from error
 
 
 def _columns(table: Any) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ from plait.protocols import VisionTokenizer
 
 FORMAT = "plait-codes-1"
 MANIFEST = "manifest.json"
+KINDS = ("<u2", "<u4")
+"""whole numbers of 2 or 4 bytes, as `numpy.dtype.str` writes them"""
 
 
 class CodeCache:
@@ -97,7 +99,13 @@ class CodeCache:
         return self._levels[index]
 
     def _map(self, entry: dict[str, Any], verify: bool) -> np.ndarray:
-        path = self.folder / entry["name"]
+        name, kind = entry["name"], entry["dtype"]
+        if not isinstance(name, str) or Path(name).name != name or kind not in KINDS:
+            raise CheckpointError(
+                f"Code cache {self.folder}: its manifest names the file {name!r} of {kind!r}, expected a file of the folder, of "
+                f"{', '.join(KINDS)}. The cache is damaged: delete the folder and encode again."
+            )
+        path = self.folder / name
         shape = (int(self._starts[-1]), *entry["shape"])
         dtype = np.dtype(entry["dtype"])
         found = path.stat().st_size if path.is_file() else None

@@ -5,20 +5,23 @@ patch (class and register tokens) are dropped from the map, a model without pool
 knows no text, no loss and no system.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from einops import rearrange
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.image_processing_base import ImageProcessingMixin
 
 from plait.axes import Images
 from plait.errors import RecipeError
 from plait.protocols import VisionFeatures
 from plait.vision.inputs import RESIZE_FILTER, PictureInput
+
+FOREIGN = ("attn_implementation", "_attn_implementation", "auto_map", "quantization_config")
+"""what transformers would follow to code of a repository"""
 
 
 class TransformersVision(nn.Module):
@@ -63,6 +66,7 @@ class TransformersVision(nn.Module):
             RecipeError: an unknown architecture, or settings that it refuses.
         """
         try:
+            _check_settings(sizes)
             # transformers tells lists from tuples, a config file does not
             sizes = {name: list(value) if isinstance(value, tuple) else value for name, value in sizes.items()}
             config = AutoConfig.for_model(architecture, image_size=image_size[0], **sizes)
@@ -75,20 +79,25 @@ class TransformersVision(nn.Module):
         return cls(model, image_size)
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, **options: Any) -> "TransformersVision":
+    def from_pretrained(
+        cls, name_or_folder: str | Path, revision: str | None = None, subfolder: str = ""
+    ) -> "TransformersVision":
         """An encoder with released weights, read from safetensors only; of a model with a text tower, its vision tower.
 
         Args:
             name_or_folder: name on the Hub or a folder written by `save_pretrained`, with its preprocessor_config.json.
-            options: handed to transformers (revision, ...).
+            revision, subfolder: on the Hub.
 
         Raises:
             RecipeError: there is no such model, or it cannot be read.
         """
         source = str(name_or_folder)
         try:
-            settings, _ = ImageProcessingMixin.get_image_processor_dict(source)
-            model = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **options)
+            where = {"revision": revision, "subfolder": subfolder}
+            settings, _ = ImageProcessingMixin.get_image_processor_dict(source, **where)
+            where["trust_remote_code"] = False
+            _check_attention(AutoConfig.from_pretrained(source, **where))
+            model = AutoModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **where)
         except (OSError, ValueError) as error:
             raise RecipeError(
                 f"name_or_folder={source}: transformers cannot read it ({str(error).splitlines()[0]}). Expected a name on the Hub or a "
@@ -107,6 +116,19 @@ class TransformersVision(nn.Module):
             height, width = self.grid_shape
             hidden = rearrange(hidden[:, -height * width :], "b (gh gw) d -> b d gh gw", gh=height)
         return VisionFeatures(hidden.mean((2, 3)) if pooled is None else pooled.flatten(1), hidden)
+
+
+def _check_settings(sizes: Mapping[str, Any]) -> None:
+    """Refuse settings that name weights or code of a repository."""
+    for name in sizes:
+        if name in FOREIGN or "backbone" in name or "pretrained" in name:
+            raise ValueError(f"{name!r} is no setting of a model from config")
+
+
+def _check_attention(config: PreTrainedConfig) -> None:
+    for own in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+        if "/" in str(named := getattr(own, "_attn_implementation", None)):
+            raise ValueError(f"its config.json names the attention {named!r}, code of a repository, which is not run")
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Packed documents equal the plain transformers model run on padded rows, in value and in gradient."""
 
+import json
 from copy import deepcopy
 
 import pytest
@@ -185,6 +186,18 @@ def test_from_pretrained_round_trip(backbone, new_layout, tmp_path) -> None:
     ids = packed_ids(layout)
     assert loaded.is_tied == backbone.is_tied
     assert torch.equal(loaded(loaded.embed_text(ids), layout), backbone(backbone.embed_text(ids), layout))
+
+
+def test_a_release_brings_no_code(backbone, tmp_path) -> None:
+    backbone.save_pretrained(tmp_path)
+    for option in ({"trust_remote_code": True}, {"attn_implementation": "evil/kernel"}, {"cache_dir": "x"}):
+        with pytest.raises(TypeError, match=next(iter(option))):
+            CausalLM.from_pretrained(tmp_path, **option)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "attn_implementation": "evil/kernel"}))
+    for read in (CausalLM.from_pretrained, CausalLM.from_folder):
+        with pytest.raises(RecipeError, match="names the attention 'evil/kernel', code of a repository"):
+            read(tmp_path)
 
 
 def test_a_folder_gives_the_architecture_without_weights(backbone, tmp_path) -> None:

@@ -111,6 +111,17 @@ def state(damage: Damage, has_state: bool = True, **options: Any) -> Any:
     return prepare
 
 
+def aim(**facts: Any) -> Damage:
+    """Let the manifest of a cache say something else of its file."""
+
+    def damage(folder: Path) -> None:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["files"][0].update(facts)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return damage
+
+
 def cache(damage: Damage, picture: str = "p0", **options: Any) -> Any:
     """A damaged cache of codes, opened and read."""
 
@@ -293,6 +304,14 @@ ENCODE = "delete the folder and encode again"
     Case("cache-without-codes", cache(remove("codes_0.bin")), r"codes_0\.bin", "missing, expected 32 bytes", ENCODE),
     Case("cache-manifest-no-json", cache(write("manifest.json", "{")), r"manifest\.json", "line 1 .*Expected the JSON", ENCODE),
     Case("cache-manifest-incomplete", cache(edit(files=[{}])), r"manifest\.json", "an entry of `files` lacks name", ENCODE),
+    Case(
+        "cache-elsewhere",
+        cache(aim(name="../codes_0.bin")),
+        r"codes: its manifest",
+        r"'\.\./codes_0\.bin' of '<u2', expected a file of",
+        ENCODE,
+    ),
+    Case("cache-of-objects", cache(aim(dtype="|O")), r"codes: its manifest", r"of '\|O', expected .*of <u2, <u4", ENCODE),
     Case("cache-of-other-grids", cache(edit(grid_shapes=[[3, 3]])), "codes: its", r"\[\(2, 2\)\].*\[\(3, 3\)\]", ENCODE),
     Case("cache-without-picture", cache(nothing, "p7"), "'p7'", "holds 4 pictures, the first is 'p0'", "Encode this picture"),
     Case("cache-in-the-way", cache_in_the_way, "codes exists", "expected a new folder", "Delete it, or pass overwrite"),

@@ -1,5 +1,7 @@
 """The encoders of transformers: one form of output for all of them, resizing, and what is refused."""
 
+import json
+
 import pytest
 import torch
 
@@ -79,3 +81,23 @@ def test_says_what_is_wrong(tmp_path) -> None:
         make("no_such_model")
     with pytest.raises(RecipeError, match=r"name_or_folder=.*transformers cannot read it.*preprocessor_config\.json"):
         TransformersVision.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [("resnet", "attn_implementation"), ("resnet", "auto_map"), ("detr", "use_pretrained_backbone"), ("detr", "backbone")],
+)
+def test_a_setting_names_no_weights_and_no_code(architecture, name) -> None:
+    with pytest.raises(RecipeError, match=f"'{name}' is no setting of a model from config"):
+        TransformersVision.from_config(architecture, [32, 32], **{name: "evil/kernel"})
+
+
+def test_a_release_brings_no_attention_of_its_own(tmp_path) -> None:
+    make().model.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text("{}")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "attn_implementation": "evil/kernel"}))
+    with pytest.raises(RecipeError, match="names the attention 'evil/kernel', code of a repository"):
+        TransformersVision.from_pretrained(tmp_path)
+    with pytest.raises(TypeError, match="trust_remote_code"):
+        TransformersVision.from_pretrained(tmp_path, trust_remote_code=True)
