@@ -72,7 +72,8 @@ def read_recipe(folder: str | Path) -> DictConfig:
 
 
 def make_recipe(config: DictConfig, files: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
-    """The nodes that `model` refers to, with those replaced that are read from files: node -> (its object, how it is read)."""
+    """The nodes that `model` refers to, with those replaced that are read from files (node -> (its object, how it is read)), and how the
+    pictures of its data were fitted, so that those of others are too."""
     nodes = OmegaConf.to_container(config, resolve=False)
     for name, (part, reader) in files.items():
         kind = type(part)
@@ -88,7 +89,10 @@ def make_recipe(config: DictConfig, files: Mapping[str, tuple[Any, str]]) -> dic
             f"The model of this recipe does not refer to the node {missing[0]!r}, so it could not be replaced by a file. Expected the "
             f"nodes model, {', '.join(files)}."
         )
-    return {name: nodes[name] for name in sorted(names)}
+    fitting = {"tiling": nodes["tiling"]} if nodes.get("tiling") else {}
+    if isinstance(data := nodes.get("data"), Mapping) and "fit" in data:
+        fitting["data"] = {"fit": data["fit"]}
+    return {name: nodes[name] for name in sorted(names)} | fitting
 
 
 def list_settings(config: DictConfig) -> dict[str, Any]:

@@ -34,7 +34,7 @@ OPENED = ("model", "world", "codes", "tiling")
 """Nodes that opening a run builds."""
 PARTS = re.compile(
     r"plait\.(systems\.\w+\.(build|[A-Z]\w*)|(tokenizers|vision|heads|decoders)\.\w+\.[A-Z]\w*"
-    r"|backbones\.\w+\.[A-Z]\w*\.(from_folder|load))"
+    r"|backbones\.\w+\.[A-Z]\w*\.(from_folder|load)|tiling\.Tiling)"
 )
 """Builders, parts and readers of a folder: all that a saved model may name, besides the packages of PLAIT_IMPORT_ROOTS."""
 PLAIN = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")

@@ -20,6 +20,7 @@ from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import DocumentError, RecipeError
 from plait.images import check_fit
 from plait.protocols import Policy
+from plait.samples import Sample
 from plait.tiling import Tiling
 
 MOST_SEED = 2**63 - 1
@@ -203,11 +204,10 @@ class Asker:
         seeds = [seed + number for _ in prompts for number in range(num_samples)]
         budget = {"max_images": 0, **budget}
         samples = complete(self.model, self.shelf, repeated, policies, seeds, **budget)
-        return Answers([self._read_answer(*pair) for pair in zip(samples, repeated, strict=True)])
+        return Answers([self._read_answer(sample) for sample in samples])
 
-    def _read_answer(self, sample: Any, prompt: Document) -> Answer:
-        holes = [number for number, span in enumerate(prompt.spans) if isinstance(span, ImageSpan) and span.is_hole]
-        made = [sample.document.spans[number] for number in (*holes, *range(len(prompt.spans), len(sample.document.spans)))]
+    def _read_answer(self, sample: Sample) -> Answer:
+        made = [span for span, is_made in zip(sample.document.spans, sample.made, strict=True) if is_made]
         text = " ".join(span.text for span in made if isinstance(span, TextSpan))
         drawn = tuple(sample.pictures(span) for span in made if isinstance(span, ImageSpan) and span.codes is not None)
         return Answer(sample, self.model.template.answer(text), drawn)

@@ -15,6 +15,7 @@ from lightning_modules.records import read_config
 from plait.atomic import write_json
 from plait.errors import CheckpointError, RecipeError
 from plait.evaluation.comparison import compare
+from plait.evaluation.figures import stand
 from plait.evaluation.table import list_records, write_markdown
 
 log = logging.getLogger(__name__)
@@ -121,9 +122,12 @@ def _describe(
 ) -> dict[str, Any]:
     """A row: figures over seeds, baselines as the first run has them (they are the same items)."""
     first = next(iter(runs.values()))
-    with_baselines = {
-        key: {**figure, "baselines": first["results"].get(key, {}).get("baselines", {})} for key, figure in figures.items()
-    }
+    with_baselines = {}
+    for key, figure in figures.items():
+        asked = first["results"].get(key, {})
+        baselines = asked.get("baselines", {})
+        standing = stand(figure["value"], figure["low"], baselines) if "gap_from" in asked or "lookup" in asked else {}
+        with_baselines[key] = {**figure, "baselines": baselines, **standing}
     skipped = {key: item for run in runs.values() for key, item in run["facts"]["skipped"].items()}
     durations = {
         key: sum(run["facts"]["durations_s"].get(key, 0.0) for run in runs.values()) for key in first["facts"]["durations_s"]

@@ -16,6 +16,7 @@ from lightning_modules.callbacks.stop_when import PASSED
 from plait.atomic import write_json
 from plait.errors import CheckpointError
 from plait.evaluation.arms import compare_arms
+from plait.evaluation.comparison import LEAST_SEEDS
 from plait.evaluation.learning import Curve, compare_costs
 from plait.evaluation.table import spell_figure, write_row
 from plait.runs import Run
@@ -218,6 +219,13 @@ def write_tables(results: Mapping[str, Any]) -> Iterator[str]:
         for key in shown:
             gaps = (arms[arm]["figures"].get(key, {}).get("minus_reference") for arm in others)
             yield write_row([key, *(spell_figure(gap, "+.2f") for gap in gaps)])
+        few = [f"{arm} ({len(arms[arm]['runs'])})" for arm in arms if len(arms[arm]["runs"]) < LEAST_SEEDS]
+        if few:
+            yield from (
+                "",
+                f"No verdict about arms with fewer than {LEAST_SEEDS} runs: {', '.join(few)}. Their intervals are over the items of "
+                "these very runs; other seeds may move them further.",
+            )
     if results.get("cost_ratios"):
         yield from _write_cost_ratios(results["cost_ratios"], reference)
     yield from _write_runs(arms)

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lightning_modules.interruption import raising_interrupts
 from lightning_modules.launch import config_hash, fit
 from lightning_modules.loops.curriculum import run_stage
-from lightning_modules.records import read_config
+from lightning_modules.records import find_neighbours, read_config
 from lightning_modules.stored import check_stored
 from lightning_modules.tracking import JsonlLogger
 from plait.errors import RecipeError
@@ -83,6 +83,7 @@ def _extend(config: DictConfig, run: Path, steps: int, folder: Path, overrides: 
     check_stored(OmegaConf.to_container(config, resolve=False), run, trains=True)
     if config.get("job", {}).get("_target_") != f"{fit.__module__}.{fit.__name__}":
         raise RecipeError(f"{run} is no training run: its job does not train. Expected the folder of a stage that trained.")
+    find_neighbours(config, run)  # a notebook may stand elsewhere than the run was started from
     with open_dict(config):
         config.base = {**config.base, "model": str(run)}
         config.name = f"{config.name}_further"  # the name of the stream of data: other documents than the run has read

@@ -11,7 +11,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from plait.evaluation.comparison import LEVEL, UNDECIDED
+from plait.evaluation.comparison import LEAST_SEEDS, LEVEL, TOO_FEW, UNDECIDED
+from plait.evaluation.figures import find_best_blind, find_best_lookup
 from plait.evaluation.table import spell_figure
 from plait.rendering import PAPER, contact_sheet
 
@@ -22,8 +23,8 @@ LEGEND_LETTERS = 75
 
 
 def draw_table(table: Mapping[str, Any]) -> Figure:
-    """Per column one point with its 95 % interval for each configuration, small points for its seeds, and the best blind answer as a
-    grey bar. Columns that are no shares (bits, slopes) have a panel of their own."""
+    """Per column one point with its 95 % interval for each configuration, small points for its seeds, the best blind answer as a grey bar
+    and the best lookup as a dotted one. Columns that are no shares (bits, slopes) have a panel of their own."""
     rows: Mapping[str, Any] = table["rows"]
     shown = [key for key in table["columns"] if any(key in row["figures"] for row in rows.values())]
     shares = [key for key in shown if all(_is_share(row["figures"][key]) for row in rows.values() if key in row["figures"])]
@@ -44,10 +45,11 @@ def _draw_panel(axis: Any, keys: Sequence[str], rows: Mapping[str, Any]) -> None
     step = 1 / (len(rows) + 1)
     for place, key in enumerate(keys):
         first = next(row["figures"][key] for row in rows.values() if key in row["figures"])
-        blind = [value for name, value in first["baselines"].items() if name != "original"]
-        if blind:
-            span = (place - 0.5 + step / 2, place + 0.5 - step / 2)
-            axis.plot([max(blind)] * 2, span, color=BLIND, linewidth=4, label="best blind answer" if not place else None)
+        span = (place - 0.5 + step / 2, place + 0.5 - step / 2)
+        for label, find, style in (("best blind answer", find_best_blind, "-"), ("best lookup", find_best_lookup, ":")):
+            if found := find(first["baselines"]):
+                is_first = label not in axis.get_legend_handles_labels()[1]
+                axis.plot([found[1]] * 2, span, color=BLIND, linewidth=4, linestyle=style, label=label if is_first else None)
     for number, (name, row) in enumerate(rows.items()):
         color = COLORS[number % len(COLORS)]
         found = [(place, row["figures"][key]) for place, key in enumerate(keys) if key in row["figures"]]
@@ -75,7 +77,7 @@ def list_verdicts(table: Mapping[str, Any]) -> list[dict[str, Any]]:
             "column": key,
             "configuration": name,
             f"minus {table['reference']}": spell_figure(gap, "+.2f"),
-            "p, adjusted": round(gap["p_adjusted"], 3),
+            "p, adjusted": round(gap["p_adjusted"], 3) if "p_adjusted" in gap else "",
             "verdict": gap["verdict"],
         }
         for name, key, gap in _iterate_gaps(table)
@@ -85,11 +87,15 @@ def list_verdicts(table: Mapping[str, Any]) -> list[dict[str, Any]]:
 def conclude(table: Mapping[str, Any]) -> list[str]:
     """What can and what cannot be concluded, a sentence each."""
     rows, reference = table["rows"], table["reference"]
-    gaps = list(_iterate_gaps(table))
-    said = [
-        f"{len(gaps)} differences from {reference} were judged together (Holm): where nothing differs, the chance of even one wrong "
-        f"winner is {LEVEL:.0%}."
-    ]
+    all_gaps = list(_iterate_gaps(table))
+    gaps = [item for item in all_gaps if item[2]["verdict"] != TOO_FEW]
+    counts = {name: len(row["runs"]) for name, row in rows.items()}
+    said = []
+    if gaps:
+        said.append(
+            f"{len(gaps)} differences from {reference} were judged together (Holm): where nothing differs, the chance of even one wrong "
+            f"winner is {LEVEL:.0%}."
+        )
     for name in rows:
         if name == reference:
             continue
@@ -109,24 +115,28 @@ def conclude(table: Mapping[str, Any]) -> list[str]:
                 f"Between {name} and {reference} no difference is shown on {', '.join(key for key, _ in open_)}. That does not make them "
                 f"equal: on {widest} anything from {gap['low']:+.2f} to {gap['high']:+.2f} would look like this."
             )
-    counts = {name: len(row["runs"]) for name, row in rows.items()}
-    single = [name for name, count in counts.items() if count == 1]
-    if single:
+    for name in dict.fromkeys(name for name, _, gap in all_gaps if gap["verdict"] == TOO_FEW):
+        seen = [f"{key} {spell_figure(gap, '+.2f')}" for row, key, gap in all_gaps if row == name and gap["verdict"] == TOO_FEW]
         said.append(
-            f"{', '.join(single)}: one run. What is said about it is about that run and not about its configuration: another seed may "
-            "do otherwise."
+            f"Between {name} ({_count_runs(counts[name])}) and {reference} ({_count_runs(counts[reference])}) nobody wins: a verdict needs "
+            f"{LEAST_SEEDS} seeds a row. What was seen of these very runs, with intervals over their items alone: {', '.join(seen)}. "
+            "Another seed of the same recipe may move each of them by more."
         )
-    if len(single) < len(rows):
-        fewest = min(count for count in counts.values() if count > 1)
+    several = [count for count in counts.values() if count >= LEAST_SEEDS]
+    if several:
         said.append(
-            f"Seeds are few ({fewest} where there are fewest of several): intervals over so few are rough, and small differences stay "
-            "unseen."
+            f"Seeds are few ({min(several)} where there are fewest of several): intervals over so few are rough, and small differences "
+            "stay unseen."
         )
     skipped = sorted({key for row in rows.values() for key in row["skipped"]})
     if skipped:
         said.append(f"Some prompts could not be asked and are in no mean: {', '.join(skipped)}.")
     said.append("All of it holds for this protocol and this split of this data, and for nothing else.")
     return said
+
+
+def _count_runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def stack_sheets(table: Mapping[str, Any], name: str) -> Image.Image:

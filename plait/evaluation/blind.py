@@ -7,7 +7,8 @@
     shuffled        the right answer to the item before
     nearest_caption the training scene whose caption shares most words and neighbouring word pairs with the right caption; where
                     pictures are read, the caption of the training picture that is nearest in pixels
-Each is told how many things there are. On seen cells `nearest_caption` may well be right: that is recall, and it shows.
+Each is told how many things there are. On seen cells `nearest_caption` may well be right: that is recall, and it shows. It sees all that
+is asked, as does `slot_lookup` (lookup.py): both are lookups and not blind (figures.py says what follows).
 """
 
 import random
@@ -23,6 +24,7 @@ from plait.data.emoji_world.captions import describe
 from plait.data.emoji_world.scenes import COLOURS, OBJECTS, Scene, Thing
 from plait.errors import DocumentError
 from plait.evaluation.agreement import Finding
+from plait.evaluation.lookup import SlotLookup
 from plait.evaluation.scoring import imagine, score_scene
 
 NAMES = ("chance", "majority", "shuffled", "colour_only", "object_only", "nearest_caption")
@@ -38,12 +40,14 @@ class BlindAnswers:
         training: scenes of the training split, as often as they occur.
         draws: random scenes per item behind `chance`.
         seed: of these draws.
+        lookup: the table of seen blocks of the model's tokenizer, where it is to be asked too.
     """
 
-    def __init__(self, training: Sequence[Scene], draws: int = 8, seed: int = 0) -> None:
+    def __init__(self, training: Sequence[Scene], draws: int = 8, seed: int = 0, lookup: SlotLookup | None = None) -> None:
         if not training:
             raise DocumentError("Baselines need training scenes: the training split gave none.")
         self.training, self.draws, self.seed = tuple(training), draws, seed
+        self.lookup = lookup
         self._by_size: dict[int, list[Scene]] = {}
         for scene in self.training:
             self._by_size.setdefault(len(scene.things), []).append(scene)
@@ -85,6 +89,18 @@ class BlindAnswers:
                 self._guess(dice, len(scene.things), judge) for scene, judge in zip(expected, judges, strict=True)
             ]
         return scores
+
+    def look_up_drawn(self, asked: Sequence[Scene | None], judges: Sequence[Judge]) -> dict[str, list[Mapping[str, float]]]:
+        """{"slot_lookup": scores of the pictures that the table makes of what was asked, one judge each}; empty without a table."""
+        if self.lookup is None:
+            return {}
+        return {"slot_lookup": [judge(finding) for judge, finding in zip(judges, self.lookup.draw(asked), strict=True)]}
+
+    def look_up_read(self, expected: Sequence[Scene]) -> dict[str, list[Mapping[str, float]]]:
+        """{"slot_lookup": scores of what the table reads in the pictures of scenes}; empty without a table."""
+        if self.lookup is None:
+            return {}
+        return {"slot_lookup": [score_scene(imagine(self.lookup.read(scene.id).things), scene) for scene in expected]}
 
     def majority(self, num_things: int) -> Scene:
         """The most frequent training scene with so many things; the first one of equally frequent ones."""

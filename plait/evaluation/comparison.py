@@ -4,6 +4,9 @@ Rows (configurations with one or more seeds) are compared column by column with 
 `arms.py`). Many columns are judged at once, and one in twenty equal columns would differ at 0.05 by chance: p-values are adjusted
 by Holm's method over all verdicts of the comparison, which keeps the chance of *any* wrong winner at 5 % whatever the dependence of
 the columns (they share pictures, prompts and seeds). The interval beside a verdict is of its column alone.
+
+A verdict is about configurations, and what tells one from its luck are its seeds: where either of two rows has fewer than `LEAST_SEEDS`
+runs of a column, the difference and its interval over items are given as that, and nobody wins.
 It knows neither folders nor what a column means.
 """
 
@@ -16,13 +19,16 @@ from plait.evaluation.statistics import adjust_p_values
 
 LEVEL = 0.05
 UNDECIDED = "no difference shown"
+LEAST_SEEDS = 3
+"""of either row; two runs of one recipe differ by more than their items say (reports/demo.md)"""
+TOO_FEW = f"no verdict below {LEAST_SEEDS} seeds a row"
 
 
 def compare(
     runs: Runs, protocols: Mapping[str, Mapping[Any, Mapping[str, Any]]], reference: str, columns: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """As `compare_arms`; in `columns`, `minus_reference` has also `p_adjusted` and `verdict`: the name of a row, or that no
-    difference was shown.
+    """As `compare_arms`; in `columns`, `minus_reference` has also `verdict`: the name of a row, `UNDECIDED` or `TOO_FEW`, and
+    `p_adjusted` where it was judged; with too few seeds there is no p-value at all.
 
     Args:
         protocols: row -> seed -> how its figures were made (`plait.evaluation.protocol.describe_protocol`).
@@ -45,6 +51,11 @@ def compare(
             f"{list(results)} share none of the columns {list(columns)}: expected evaluations with the same plan. Next: evaluate "
             "them with the same plan."
         )
+    for row, key, gap in judged:
+        if min(len(results[name][key]["seeds"]) for name in (row, reference)) < LEAST_SEEDS:
+            del gap["p_value"]
+            gap["verdict"] = TOO_FEW
+    judged = [item for item in judged if "verdict" not in item[2]]
     for (row, _, gap), p_value in zip(judged, adjust_p_values([gap["p_value"] for *_, gap in judged]), strict=True):
         is_shown = p_value <= LEVEL and not gap["low"] <= 0 <= gap["high"]
         gap |= {"p_adjusted": p_value, "verdict": (row if gap["value"] > 0 else reference) if is_shown else UNDECIDED}

@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from plait.data.emoji_world.captions import describe
+from plait.data.emoji_world.captions import describe, parse
 from plait.data.emoji_world.scenes import Scene
 from plait.document import Document, Span, TextSpan
 from plait.evaluation.bench import Bench, UnaskableError, describe_policies
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.figures import MAIN, Figure, Record, average, skip, summarise
+from plait.evaluation.lookup import SlotLookup
 from plait.evaluation.requests import (
     Answer,
     Request,
@@ -52,12 +53,14 @@ class Task:
         source: of its documents.
         request: (bench, document) -> the prompt of a test document.
         example: (bench, training document) -> the same, solved.
+        look_up: (table of seen blocks, document) -> the table's answer.
         max_tokens: of an answer.
     """
 
     source: str
     request: Callable[[Bench, Document], Request]
     example: Callable[[Bench, Document], Example]
+    look_up: Callable[[SlotLookup, Document], Answer]
     max_tokens: int = 1
 
 
@@ -118,6 +121,10 @@ def _judge_task(
         return skip(key, error.num_prompts, str(error)), []
     constants = {"drawing": show(blind.majority(2)), "captions": Answer(describe(blind.majority(2)))}
     baselines = answer_blindly(requests, constants.get(name))
+    if blind.lookup is not None:
+        baselines["slot_lookup"] = [
+            request.judge(task.look_up(blind.lookup, document)) for request, document in zip(requests, documents, strict=True)
+        ]
     if num_examples:
         baselines["copy_context"] = [r.judge(own[-1].answer) for r, own in zip(requests, shown, strict=True)]
     return summarise(key, records, baselines, describe_policies(bench.policies)), records
@@ -180,8 +187,17 @@ def _show_question(bench: Bench, document: Document) -> Example:
     return Example(tuple(replace(span, loss=False) for span in wrapped.spans), Answer(item.answer))
 
 
+def _look_up_question(table: SlotLookup, document: Document) -> Answer:
+    item: Question = document.meta["question"]
+    return Answer(table.answer(item.image_id, item.text) or "")
+
+
 TASKS = {
-    "drawing": Task("two_objects", _ask_drawing, _show_drawing),
-    "captions": Task("two_objects", _ask_caption, _show_caption, CAPTION_TOKENS),
-    "questions": Task("vqa", _ask_question, _show_question, ANSWER_TOKENS),
+    "drawing": Task(
+        "two_objects", _ask_drawing, _show_drawing, lambda table, d: Answer(seen=tuple(table.draw([parse(d.text)])))
+    ),
+    "captions": Task(
+        "two_objects", _ask_caption, _show_caption, lambda table, d: Answer(describe(table.read(_scene(d).id))), CAPTION_TOKENS
+    ),
+    "questions": Task("vqa", _ask_question, _show_question, _look_up_question, ANSWER_TOKENS),
 }

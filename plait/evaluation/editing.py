@@ -7,6 +7,7 @@ makes no change: it is the baseline `copy_input`.
 from functools import partial
 
 from plait.data.emoji_world.scenes import Scene
+from plait.data.emoji_world.stories import follow
 from plait.evaluation.bench import Bench, describe_policies
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.figures import Figure, Record, summarise
@@ -38,5 +39,8 @@ def judge_edits(bench: Bench, blind: BlindAnswers, split: str) -> tuple[dict[str
         records.append(Record(key, completion.document, shown, judge(finding), *facts, prompt=completion.prompt))
     names = ("chance", "majority", "shuffled", "colour_only", "object_only")
     baselines = blind.score([after for _, after in states], judges, names)
+    if blind.lookup is not None:  # it reads the picture, and the instruction by the grammar of stories
+        read = [follow(blind.lookup.read(d.spans[0].image_id), d.spans[1].text) for d in documents]
+        baselines |= blind.look_up_drawn(read, judges)
     baselines["copy_input"] = [judge(imagine(before.things)) for (before, _), judge in zip(states, judges, strict=True)]
     return summarise(key, records, baselines, describe_policies(bench.policies)), records

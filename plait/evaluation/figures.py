@@ -2,6 +2,16 @@
 
 An item is judged on several scores at once (objects, colours, places, all of it); every score becomes a figure of its own. A
 figure never stands without its baselines, and these are computed from the same items by the same judge. Knows no task.
+
+What stands among the baselines is one of three things, here and wherever figures are shown:
+
+- a *blind answer* does not see all of what is asked: the most frequent answer, the question without the picture, the input handed back,
+  what stands where without the colours. `gap_closed` is the share of the way from the best of them to 1 that the figure has gone, and
+  `gap_from` names it. A blind answer that is always right leaves no gap;
+- a *lookup* (`LOOKUPS`) sees everything and computes nothing: a seen scene, or seen blocks in seen slots. A figure that does not exceed
+  the best lookup says that what was seen is found again and put together, and nothing beyond; a lookup that is right leaves a gap all the
+  same, as a model has to learn what the table is given;
+- the rest (`NO_ANSWERS`) is no answer to what was asked: what the judge makes of the originals, or the same model in its usual wording.
 """
 
 import math
@@ -20,6 +30,10 @@ Scores = Mapping[str, float]
 
 MAIN = "all"
 """the score that gives a task its headline figure"""
+LOOKUPS = ("nearest_caption", "slot_lookup")
+NO_ANSWERS = ("original", "usual_wording")
+NO_SHARES = ("slope", "pixel_error")
+"""scores that are no shares of right answers: they have no gap"""
 DEFECTS = ("unrecognisable", "ungrammatical")
 """scores that blind systems, which answer with scenes, never have: they get no baseline"""
 
@@ -74,22 +88,56 @@ class Figure:
     reason: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """what else the number depends on (encoder, gallery)"""
+    is_share: bool = True
+    """whether it is a share of right answers, of which 1 is all"""
 
     @property
     def gap_closed(self) -> float | None:
-        """Share of the way from the majority baseline to 1 that the value has gone; None without a gap."""
-        majority = self.baselines.get("majority")
-        return None if majority is None or majority >= 1 else (self.value - majority) / (1 - majority)
+        """Share of the way from the best blind answer to 1 that the value has gone; None without a gap."""
+        return stand(self.value, self.low, self.baselines).get("gap_closed") if self.is_share else None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; `facts` and `gap_closed` only where there are any and where there is a gap to close."""
+        """JSON-ready; `facts` only where there are any, what `stand` says only of shares."""
         result = {name: getattr(self, name) for name in ("value", "low", "high", "n", "policy")}
         result["baselines"] = dict(self.baselines)
         if self.facts:
             result["facts"] = dict(self.facts)
-        if self.gap_closed is not None:
-            result["gap_closed"] = self.gap_closed
-        return result
+        return result | (stand(self.value, self.low, self.baselines) if self.is_share else {})
+
+
+def stand(value: float, low: float, baselines: Mapping[str, float]) -> dict[str, Any]:
+    """Where a share of right answers stands among its baselines; each entry only where there is something to say.
+
+    Args:
+        low: end of the interval of the value.
+
+    Returns:
+        gap_from: name of the best blind answer; gap_closed, where that leaves a gap; lookup: name of the best lookup; exceeds_lookup:
+        whether the whole interval lies above it.
+    """
+    blind, lookup = find_best_blind(baselines), find_best_lookup(baselines)
+    found: dict[str, Any] = {}
+    if blind is not None:
+        found["gap_from"] = blind[0]
+        if blind[1] < 1:
+            found["gap_closed"] = (value - blind[1]) / (1 - blind[1])
+    if lookup is not None:
+        found |= {"lookup": lookup[0], "exceeds_lookup": low > lookup[1]}
+    return found
+
+
+def find_best_blind(baselines: Mapping[str, float]) -> tuple[str, float] | None:
+    """Name and value of the best blind answer among baselines (the first of equally good ones); None without any."""
+    return _find_best({name: value for name, value in baselines.items() if name not in (*LOOKUPS, *NO_ANSWERS)})
+
+
+def find_best_lookup(baselines: Mapping[str, float]) -> tuple[str, float] | None:
+    """The same of lookups."""
+    return _find_best({name: value for name, value in baselines.items() if name in LOOKUPS})
+
+
+def _find_best(values: Mapping[str, float]) -> tuple[str, float] | None:
+    return max(values.items(), key=lambda item: item[1], default=None)
 
 
 def summarise(
@@ -98,13 +146,14 @@ def summarise(
     blind: Mapping[str, Sequence[Scores]] | None = None,
     policy: str = "",
     facts: Mapping[str, Any] | None = None,
+    is_share: bool = True,
 ) -> dict[str, Figure]:
     """One figure per score of the records: `key` for the main score, `key_<score>` for the others.
 
     Args:
         blind: baseline name -> the scores it reaches on each record, in the order of the records.
         policy: how the samples were drawn, for people.
-        facts: see `Figure`.
+        facts, is_share: see `Figure`; scores of `NO_SHARES` are none in any case.
 
     Raises:
         DocumentError: no records, or a baseline that was not scored on every record.
@@ -126,7 +175,8 @@ def summarise(
             if score not in DEFECTS and all(score in scored[index] for index in members)
         }
         name = key if score == MAIN else f"{key}_{score}"
-        figures[name] = Figure(interval.value, interval.low, interval.high, interval.n, baselines, policy, facts=facts or {})
+        ends = (interval.value, interval.low, interval.high, interval.n)
+        figures[name] = Figure(*ends, baselines, policy, facts=facts or {}, is_share=is_share and score not in NO_SHARES)
     return figures
 
 

@@ -6,7 +6,9 @@ all. One object and two objects are different figures: the first is recall of si
 """
 
 from collections.abc import Sequence
+from functools import partial
 
+from plait.data.emoji_world.captions import parse
 from plait.data.emoji_world.scenes import Scene
 from plait.evaluation.bench import Bench, describe_policies
 from plait.evaluation.blind import BlindAnswers
@@ -29,7 +31,9 @@ def judge_generation(bench: Bench, blind: BlindAnswers, split: str, num_things: 
     documents = bench.take(bench.world.source(NAMES[num_things], split), name=lambda document: document.text)
     records = draw_captions(bench, key, documents)
     expected = [Scene.from_json(document.meta["scene"]) for document in documents]
-    figures = summarise(key, records, blind.score(expected), describe_policies(bench.policies))
+    asked = [parse(document.text) for document in documents]
+    baselines = blind.score(expected) | blind.look_up_drawn(asked, [partial(score_scene, expected=scene) for scene in expected])
+    figures = summarise(key, records, baselines, describe_policies(bench.policies))
     if bench.features is not None and num_things == 2:
         figures |= judge_distribution(bench, key, [record.pictures[-1] for record in records], expected)
     return figures, records

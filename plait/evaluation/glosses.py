@@ -96,7 +96,7 @@ def judge_glosses(bench: Bench, blind: Any, split: str) -> tuple[dict[str, Figur
             Record(key, question.documents[0], (), scores, question.synset.gloss, text, question.synset.id)
             for question, scores, text in zip(questions, scored, found, strict=True)
         ]
-        figures |= summarise(key, made, baselines)
+        figures |= summarise(key, made, baselines, is_share=name != BITS)
         records += made
     return figures, records
 

@@ -12,6 +12,7 @@ again.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from PIL import Image
 
@@ -110,6 +111,7 @@ def guess_states(blind: BlindAnswers, stories: Sequence[Sequence[Scene]]) -> dic
         for states, other in zip(told, (*told[-1:], *told[:-1]), strict=True)
         for place, scene in enumerate(states)
     ]
+    judged |= blind.look_up_drawn(flat, [partial(score_scene, expected=scene) for scene in flat])
     lengths = [len(states) for states in stories]
     return {name: _regroup([item[MAIN] for item in scores], lengths) for name, scores in judged.items()}
 

@@ -25,6 +25,7 @@ from plait.evaluation.generation import judge_generation
 from plait.evaluation.glosses import judge_glosses
 from plait.evaluation.instructions import judge_instructions
 from plait.evaluation.interleaved import judge_stories, judge_told_stories
+from plait.evaluation.lookup import SlotLookup
 from plait.evaluation.reconstruction import calibrate_oracle, judge_reconstruction, measure_codebooks
 from plait.evaluation.understanding import judge_captions, judge_questions
 from plait.protocols import Policy
@@ -37,7 +38,7 @@ EXAMINATIONS: Mapping[str, Examination] = {
     "two_objects": partial(judge_generation, num_things=2),
     "captions": partial(judge_captions, task="two_objects"),
     "captions_one_object": partial(judge_captions, task="one_object"),
-    "vqa": lambda bench, blind, split: judge_questions(bench, split),
+    "vqa": lambda bench, blind, split: judge_questions(bench, split, lookup=blind.lookup),
     "dense_vqa": lambda bench, blind, split: judge_questions(bench, split, "dense_vqa"),  # of a world with dense pictures
     "edits": judge_edits,
     "stories": judge_stories,
@@ -83,7 +84,7 @@ class Evaluation:
     """What an evaluation found.
 
     Args:
-        results: figure name -> {value, low, high, n, policy, baselines, and gap_closed where there is a majority baseline}.
+        results: figure name -> `plait.evaluation.figures.Figure.to_dict`: value, interval, baselines, gap_closed and from where, lookup.
         records: every judged item, for sheets.
         facts: what holds for all figures: policies, oracle, codebook, seed, durations in seconds, the columns of the common table
             (`headlines`), what could not be asked (`skipped`: figure -> prompts and reason), and the `protocol`, without which two
@@ -139,7 +140,7 @@ def evaluate(
         model, world, oracle, codes, policies, n=n, batch_size=batch_size, seed=seed, wordnet=wordnet, features=features
     )
     has_pictures = model.vision_tokenizer is not None
-    blind = BlindAnswers(list_training_scenes(world))
+    training = list_training_scenes(world)
     facts: dict[str, Any] = {"policies": describe_policies(policies), "n": n, "seed": seed, "durations_s": {}}
     facts |= {"headlines": [], "skipped": {}}
     if has_pictures and not is_calibrated:
@@ -147,6 +148,7 @@ def evaluate(
     if has_pictures:
         facts["codebook"] = describe_codebook(bench)
     facts["protocol"] = describe_protocol(bench)
+    blind = BlindAnswers(training, lookup=SlotLookup.of(bench, training))
     results: dict[str, dict[str, Any]] = {}
     records: list[Record] = []
     for split, names in plan.items():

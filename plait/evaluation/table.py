@@ -19,21 +19,26 @@ def tabulate_run(name: str, results: Mapping[str, Any], facts: Mapping[str, Any]
 
 
 def write_markdown(table: Mapping[str, Any]) -> Iterator[str]:
-    """Lines of Markdown: the columns with intervals, n and baselines, the verdicts, what was skipped, the seconds, the protocol."""
+    """Lines of Markdown: the columns with intervals, n, the gap closed (one per row) and baselines, the verdicts, what was skipped, the
+    seconds, the protocol."""
     rows: Mapping[str, Any] = table["rows"]
-    yield from (write_row(["column", "n", *rows, "baselines"]), write_row(["---"] * (len(rows) + 3)))
+    heads = ("gap closed", "from the best blind answer", "best lookup", "baselines")
+    yield from (write_row(["column", "n", *rows, *heads]), write_row(["---"] * (len(rows) + 2 + len(heads))))
     for key in table["columns"]:
         found = [row["figures"].get(key) for row in rows.values()]
         first = next((figure for figure in found if figure), None)
         baselines = ", ".join(f"{name} {value:.2f}" for name, value in (first or {}).get("baselines", {}).items())
-        yield write_row([key, first["n"] if first else 0, *map(spell_figure, found), baselines])
+        standing = [" / ".join(dict.fromkeys(map(spell, filter(None, found)))) for spell in (_spell_blind, _spell_lookup)]
+        gaps = " / ".join(_spell_gap(figure) for figure in found)
+        yield write_row([key, first["n"] if first else 0, *map(spell_figure, found), gaps, *standing, baselines])
     others = [name for name in rows if name != table["reference"]]
     if table["reference"] is not None and others:
         yield from (
             "",
             f"Difference from {table['reference']}, 95 % interval of this column alone; a winner is named where p, adjusted",
         )
-        yield from ("for all verdicts of this table (Holm), is at most 0.05:", "")
+        yield "for all verdicts of this table (Holm), is at most 0.05, and where both rows have three seeds at least: below that the"
+        yield from ("interval is over the items of these very runs, and other seeds may move it further:", "")
         yield from (write_row(["column", *others]), write_row(["---"] * (len(others) + 1)))
         for key in table["columns"]:
             gaps = [rows[name]["figures"].get(key, {}).get("minus_reference") for name in others]
@@ -77,6 +82,20 @@ def list_records(table: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
 def write_row(cells: Sequence[Any]) -> str:
     """A row of a Markdown table."""
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def _spell_gap(figure: Mapping[str, Any] | None) -> str:
+    return f"{figure['gap_closed']:.2f}" if figure and "gap_closed" in figure else ""
+
+
+def _spell_blind(figure: Mapping[str, Any]) -> str:
+    name = figure.get("gap_from")
+    return f"{name} {figure['baselines'][name]:.2f}" if name else ""
+
+
+def _spell_lookup(figure: Mapping[str, Any]) -> str:
+    name = figure.get("lookup")
+    return f"{name} {figure['baselines'][name]:.2f}{' (exceeded)' if figure['exceeds_lookup'] else ''}" if name else ""
 
 
 def spell_figure(figure: Mapping[str, float] | None, form: str = ".2f") -> str:

@@ -3,7 +3,7 @@
 A caption is right if the closed grammar of the world reads exactly the scene from it; wording does not matter, articles do.
 An answer is right if it is the answer's text. Questions are reported by type, because a type is won or lost as a whole and
 a mean over types hides it; for each, `majority` is the best constant answer on the very items, and `question_only` answers
-each question as training most often did, without looking.
+each question as training most often did, without looking; `slot_lookup` looks and computes nothing.
 """
 
 from collections import Counter
@@ -18,6 +18,7 @@ from plait.document import Document
 from plait.evaluation.bench import Bench, describe_policies
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.figures import MAIN, Figure, Record, Scores, average, summarise
+from plait.evaluation.lookup import SlotLookup
 from plait.evaluation.scoring import imagine, score_scene
 
 CAPTION_TOKENS = 40
@@ -47,7 +48,8 @@ def judge_captions(bench: Bench, blind: BlindAnswers, split: str, task: str) -> 
         facts = (describe(scene), caption, scene.id, completion.seed)
         records.append(Record(key, completion.document, shown, scores, *facts, prompt=completion.prompt))
     nearest = blind.nearest_by_picture(scenes, bench.world.pixels)
-    return summarise(key, records, blind.score(scenes, nearest=nearest), describe_policies(bench.policies)), records
+    baselines = blind.score(scenes, nearest=nearest) | blind.look_up_read(scenes)
+    return summarise(key, records, baselines, describe_policies(bench.policies)), records
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,14 @@ def list_questions(document: Document) -> list[Question]:
 
 
 def judge_questions(
-    bench: Bench, split: str, task: str = "vqa", num_training: int = 1500
+    bench: Bench, split: str, task: str = "vqa", num_training: int = 1500, lookup: SlotLookup | None = None
 ) -> tuple[dict[str, Figure], list[Record]]:
     """Ask `n` different questions of every type.
 
     Args:
         task: "vqa", about scenes, or "dense_vqa", about boards.
         num_training: documents of the training split from which `question_only` learns.
+        lookup: the table of seen blocks, which answers from the scene that it reads; None leaves it out (it reads no boards).
 
     Returns:
         figures `<split>/<task>` (mean over types) and `<split>/<task>_<type>`.
@@ -96,7 +99,10 @@ def judge_questions(
     kinds = list(dict.fromkeys(item.kind for item in questions))
     for kind in kinds:
         members = [index for index, item in enumerate(questions) if item.kind == kind]
-        blind = _answer_blindly([questions[index] for index in members], counted)
+        asked = [questions[index] for index in members]
+        blind = _answer_blindly(asked, counted)
+        if lookup is not None:
+            blind["slot_lookup"] = [{MAIN: float(lookup.answer(item.image_id, item.text) == item.answer)} for item in asked]
         figures |= summarise(f"{split}/{task}_{kind}", [records[index] for index in members], blind, policy)
     mean, records = average(f"{split}/{task}", figures, records, policy)
     return {f"{split}/{task}": mean, **figures}, records

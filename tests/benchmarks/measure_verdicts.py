@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from plait.evaluation.comparison import UNDECIDED, compare
+from plait.evaluation.comparison import TOO_FEW, UNDECIDED, compare
 
 NUM_ITEMS, NUM_SIMULATIONS = 90, 200
 COLUMNS = [f"val/column_{number}" for number in range(6)]
@@ -70,7 +70,7 @@ def share_of_winners(
         runs = draw_runs({"one": shares[0], "other": shares[1]}, num_seeds, spread, generator, columns, num_items)
         protocols = {name: dict.fromkeys(seeds, PROTOCOL) for name, seeds in runs.items()}
         found = compare(runs, protocols, "other", columns)["one"]
-        called += any(found[column]["minus_reference"]["verdict"] != UNDECIDED for column in columns)
+        called += any(found[column]["minus_reference"]["verdict"] not in (UNDECIDED, TOO_FEW) for column in columns)
     return called / num_simulations
 
 

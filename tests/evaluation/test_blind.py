@@ -7,7 +7,7 @@ from plait.data.emoji_world import Scene, Thing
 from plait.document import Document, TextSpan
 from plait.errors import DocumentError
 from plait.evaluation.blind import BlindAnswers
-from plait.evaluation.figures import Record, summarise
+from plait.evaluation.figures import Figure, Record, stand, summarise
 from plait.evaluation.interleaved import guess_states
 from plait.evaluation.scoring import describe_finding, imagine, score_edit, score_scene
 
@@ -86,12 +86,32 @@ def test_figures_keep_scores_apart_and_name_their_gap():
     assert figures["val/x"].baselines == {"majority": pytest.approx(1 / 3)}
     assert figures["val/x"].gap_closed == pytest.approx(0.5)
     assert figures["val/x_relation"].n == 1
+    assert figures["val/x"].to_dict()["gap_from"] == "majority"
     assert figures["val/x_relation"].gap_closed is None
     assert "gap_closed" not in figures["val/x_relation"].to_dict()
     with pytest.raises(DocumentError, match="'val/x' has no items"):
         summarise("val/x", [])
     with pytest.raises(DocumentError, match="baseline 'majority' has 3 items, the model 2"):
         summarise("val/x", records[:2], blind)
+
+
+def test_the_gap_is_measured_from_the_best_blind_answer_and_lookups_stand_beside_it():
+    baselines = {"majority": 0.46, "object_only": 0.737, "original": 1.0, "usual_wording": 0.9, "slot_lookup": 0.997}
+    found = Figure(0.637, 0.58, 0.69, 300, {**baselines, "nearest_caption": 0.2}).to_dict()
+    assert found["gap_from"] == "object_only"
+    assert found["gap_closed"] == pytest.approx((0.637 - 0.737) / (1 - 0.737))
+    assert (found["lookup"], found["exceeds_lookup"]) == ("slot_lookup", False)
+    assert stand(1.0, 0.99, {"slot_lookup": 0.5}) == {"lookup": "slot_lookup", "exceeds_lookup": True}
+    assert stand(1.0, 1.0, {"copy_input": 1.0}) == {"gap_from": "copy_input"}  # no gap is left
+    assert stand(1.0, 1.0, {"original": 1.0}) == {}
+
+
+def test_what_is_no_share_has_no_gap():
+    records = [record({"all": 0.9, "slope": 0.1, "pixel_error": 0.2}, "a")]
+    blind = {"trigram": [{"all": 0.5, "slope": 0.0, "pixel_error": 0.4}]}
+    figures = summarise("val/x", records, blind)
+    assert [key for key, figure in figures.items() if "gap_from" in figure.to_dict()] == ["val/x"]
+    assert "gap_closed" not in summarise("val/bits", records, blind, is_share=False)["val/bits"].to_dict()
 
 
 def test_a_story_without_scenes_has_no_guesses_and_lends_none():

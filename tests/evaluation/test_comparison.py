@@ -4,22 +4,23 @@ import numpy as np
 import pytest
 
 from plait.errors import DocumentError, RecipeError
-from plait.evaluation.comparison import UNDECIDED, check_protocols, compare
+from plait.evaluation.comparison import TOO_FEW, UNDECIDED, check_protocols, compare
 from plait.evaluation.statistics import adjust_p_values, crossed_difference, paired_bootstrap
 from tests.benchmarks.measure_verdicts import COLUMNS, PROTOCOL, draw_runs, list_items, share_of_winners
 
-PROTOCOLS = {name: {1: PROTOCOL} for name in ("one", "other")}
+SEEDS = (1, 2, 3)
+PROTOCOLS = {name: dict.fromkeys(SEEDS, PROTOCOL) for name in ("one", "other")}
 FEW, NUM_ITEMS = COLUMNS[:4], 90
 
 
-def draw(one: float, other: float) -> dict:
-    """One run of each, with these shares of right items."""
-    return draw_runs({"one": one, "other": other}, 1, 0.0, np.random.default_rng(0), FEW, NUM_ITEMS)
+def draw(one: float, other: float, num_seeds: int = len(SEEDS)) -> dict:
+    """Runs of each, with these shares of right items."""
+    return draw_runs({"one": one, "other": other}, num_seeds, 0.0, np.random.default_rng(0), FEW, NUM_ITEMS)
 
 
-def call(one: float, other: float) -> list[dict]:
+def call(one: float, other: float, num_seeds: int = len(SEEDS)) -> list[dict]:
     """The verdicts on them."""
-    found = compare(draw(one, other), PROTOCOLS, "other", FEW)
+    found = compare(draw(one, other, num_seeds), PROTOCOLS, "other", FEW)
     return [found["one"][key]["minus_reference"] for key in FEW]
 
 
@@ -32,12 +33,33 @@ def test_a_clear_winner_is_named_in_either_direction_and_a_small_lead_is_not():
         assert gap["p_adjusted"] >= gap["p_value"]
 
 
+@pytest.mark.parametrize(("one", "other"), [(1, 1), (2, 2), (2, 3), (3, 2), (1, 3)])
+def test_below_three_seeds_a_row_nobody_wins_however_far_apart(one, other):
+    runs = {
+        "one": dict(list(draw(0.95, 0.3)["one"].items())[:one]),
+        "other": dict(list(draw(0.95, 0.3)["other"].items())[:other]),
+    }
+    found = compare(runs, PROTOCOLS, "other", FEW)["one"]
+    for key in FEW:
+        gap = found[key]["minus_reference"]
+        assert gap["verdict"] == TOO_FEW
+        assert not {"p_value", "p_adjusted"} & set(gap)
+        assert gap["low"] > 0  # the interval over items is given as that
+
+
+def test_rows_with_too_few_seeds_do_not_weaken_the_verdicts_on_others():
+    runs = draw(0.95, 0.3)
+    runs |= {"lone": {1: runs["one"][1]}}
+    found = compare(runs, {**PROTOCOLS, "lone": {1: PROTOCOL}}, "other", FEW)
+    assert [found["one"][key]["minus_reference"] for key in FEW] == call(0.95, 0.3)
+    assert {found["lone"][key]["minus_reference"]["verdict"] for key in FEW} == {TOO_FEW}
+
+
 def test_a_lead_that_one_column_alone_would_show_is_not_shown_among_twenty():
     columns, equal = [f"val/{number}" for number in range(20)], list_items([0, 1] * 60)
-    runs = {
-        "one": {1: {**dict.fromkeys(columns, equal), "val/0": list_items([1] * 18 + [0] * 102)}},  # six clusters to none
-        "other": {1: {**dict.fromkeys(columns, equal), "val/0": list_items([0] * 120)}},
-    }
+    one = {**dict.fromkeys(columns, equal), "val/0": list_items([1] * 18 + [0] * 102)}  # six clusters to none
+    other = {**dict.fromkeys(columns, equal), "val/0": list_items([0] * 120)}
+    runs = {"one": dict.fromkeys(SEEDS, one), "other": dict.fromkeys(SEEDS, other)}
     alone = compare(runs, PROTOCOLS, "other", columns[:1])["one"]["val/0"]["minus_reference"]
     among = compare(runs, PROTOCOLS, "other", columns)["one"]["val/0"]["minus_reference"]
     assert (alone["verdict"], among["verdict"]) == ("one", UNDECIDED)
@@ -45,10 +67,10 @@ def test_a_lead_that_one_column_alone_would_show_is_not_shown_among_twenty():
     assert among["p_adjusted"] == pytest.approx(min(1.0, 20 * alone["p_value"]))
 
 
-@pytest.mark.parametrize(("num_seeds", "spread"), [(1, 0.0), (3, 0.05)])
-def test_equal_systems_have_a_winner_in_one_comparison_of_twenty_at_most(num_seeds, spread):
+@pytest.mark.parametrize("spread", [0.0, 0.05])
+def test_equal_systems_have_a_winner_in_one_comparison_of_twenty_at_most(spread):
     # 30 of them here; tests/benchmarks/measure_verdicts.py makes 200 of each kind. At a true 0.05, 5 or more come once in 60 times.
-    assert share_of_winners(30, num_seeds, spread, columns=FEW[:3], num_items=60) <= 4 / 30
+    assert share_of_winners(30, 3, spread, columns=FEW[:3], num_items=60) <= 4 / 30
 
 
 def test_the_p_value_of_a_few_items_is_that_of_a_sign_test():
@@ -88,7 +110,7 @@ def test_holm_adjusts_from_the_smallest_up():
 def test_different_protocols_are_refused_by_name(field, value):
     runs = draw(0.9, 0.5)
     with pytest.raises(RecipeError, match=rf"one, seed 1 and other, seed 1|other, seed 1 and one, seed 1.*{field}") as error:
-        compare(runs, {"one": {1: PROTOCOL}, "other": {1: {**PROTOCOL, field: value}}}, "other", FEW)
+        compare(runs, {**PROTOCOLS, "other": {seed: {**PROTOCOL, field: value} for seed in SEEDS}}, "other", FEW)
     assert field in str(error.value)
     assert repr(value) in str(error.value)
     assert "policy=fixed" in str(error.value)

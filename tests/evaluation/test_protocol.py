@@ -52,9 +52,13 @@ def test_results_are_flat_json_with_baselines_and_gap(perfect):
     assert json.loads(json.dumps(perfect.results)) == perfect.results
     json.dumps(perfect.facts)
     figure = perfect.results["test_pair/two_objects"]
-    assert set(figure["baselines"]) == {"chance", "majority", "shuffled", "colour_only", "object_only", "nearest_caption"}
+    assert set(figure["baselines"]) == {
+        *("chance", "majority", "shuffled", "colour_only", "object_only", "nearest_caption", "slot_lookup")
+    }
     assert set(perfect.results["test_pair/edits"]["baselines"]) >= {"copy_input", "chance"}
-    assert set(perfect.results["test_pair/vqa_where"]["baselines"]) == {"chance", "majority", "shuffled", "question_only"}
+    assert set(perfect.results["test_pair/vqa_where"]["baselines"]) == {
+        *("chance", "majority", "shuffled", "question_only", "slot_lookup")
+    }
     assert perfect.results["test_pair/vqa_where"]["gap_closed"] == 1.0
     assert perfect.facts["durations_s"].keys() == {f"{s}/{name}" for s, names in DEFAULT_PLAN.items() for name in names}
 
@@ -148,16 +152,29 @@ def test_the_better_policy_is_chosen_on_val(world, oracle):
     class Sampled(PerfectModel):
         def generate(self, documents, policies, seeds, **budget):
             kind = RandomModel if policies["image"].temperature > 1 else PerfectModel
+            self._note(documents)
             return kind(self.world).generate(documents, policies, seeds, **budget)
 
-    bench = Bench(Sampled(world), world, oracle, codes, POLICIES)
+        def _note(self, documents):
+            asked.update(document.spans[0].text for document in documents)
+
+    asked: set[str] = set()
+    bench = Bench(Sampled(world), world, oracle, codes, POLICIES, n=20)
     hot, cold = SamplingPolicy(temperature=2.0), SamplingPolicy(temperature=0.5)
     choice = choose_image_policy(bench, {"hot": hot, "cold": cold}, n=10)
     assert (choice.name, choice.policy) == ("cold", cold)
     assert choice.shares["cold"] == 1.0
     assert choice.shares["hot"] < 0.2
+    reported = bench.take(world.source("two_objects", "val"), name=lambda document: document.text)
+    assert len(asked) == 10
+    assert not asked & {f"draw {document.text}" for document in reported}  # its luck is not reported
+    assert choose_image_policy(bench, {"hot": hot}).shares == {}  # nothing to choose, nothing drawn
     with pytest.raises(RecipeError, match="at least one candidate"):
         choose_image_policy(bench, {})
+    with pytest.raises(
+        RecipeError, match=r"val holds 408 different captions .* 20 to report \(n\) and 400 others.*Next: lower n"
+    ):
+        choose_image_policy(bench, {"hot": hot, "cold": cold}, n=400)
 
 
 def test_what_cannot_be_evaluated_is_refused(world, oracle):

@@ -2,7 +2,8 @@
 
 from plait.evaluation.table import FIELDS, list_records, tabulate_run, write_markdown
 
-FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 30, "baselines": {"majority": 0.25}, "policy": "cold"}
+FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 30, "baselines": {"majority": 0.25, "slot_lookup": 1.0}, "policy": "cold"}
+FIGURE |= {"gap_from": "majority", "gap_closed": 1 / 3, "lookup": "slot_lookup", "exceeds_lookup": False}
 FACTS = {
     "protocol": {"sampler_image": "cold", "guidance": [], "n": 30},
     "headlines": ["val/captions", "val/instructions_english"],
@@ -18,8 +19,8 @@ FACTS = {
 def test_one_run_is_a_table_with_every_column_even_where_nothing_could_be_asked():
     table = tabulate_run("mine", {"val/captions": FIGURE, "val/captions_objects": FIGURE}, FACTS)
     text = "\n".join(write_markdown(table))
-    assert "| val/captions | 30 | 0.50 [0.40, 0.60] | majority 0.25 |" in text
-    assert "| val/instructions_english | 0 |  |  |" in text
+    assert "0.50 [0.40, 0.60] | 0.33 | majority 0.25 | slot_lookup 1.00 | majority 0.25, slot_lookup 1.00 |" in text
+    assert "| val/instructions_english | 0 |  |  |  |  |  |" in text
     assert "| mine | val/instructions_english | 12 | Unknown word 'word' / next |" in text
     assert "| mine | val/edits, val/vqa | 30 | no pictures |" in text  # one line per reason
     assert "| mine | 1 | cold | [] | 30 |" in text
@@ -37,4 +38,6 @@ def test_records_hold_the_protocol_and_the_verdict():
     assert fields == [*FIELDS, "protocol/sampler_image", "protocol/guidance", "protocol/n"]
     assert [dict(zip(fields, record, strict=True))["verdict"] for record in records] == ["mine", ""]
     assert dict(zip(fields, records[0], strict=True))["protocol/guidance"] == "[]"
-    assert "| val/captions | +0.10 [+0.02, +0.20] mine |" in "\n".join(write_markdown(table))
+    text = "\n".join(write_markdown(table))
+    assert "| val/captions | +0.10 [+0.02, +0.20] mine |" in text
+    assert "| 0.33 / 0.33 | majority 0.25 |" in text

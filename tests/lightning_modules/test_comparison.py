@@ -26,7 +26,8 @@ def write(place: str, right: list[int], protocol: dict | None = None, state: str
     items = [{"expected": str(i), "cluster": str(i), "scores": {"all": float(value)}} for i, value in enumerate(right)]
     facts = {"protocol": {**PROTOCOL, **(protocol or {})}, "headlines": ["val/captions"], "skipped": {}}
     facts["durations_s"] = {"val/captions": 1.0}
-    figure = {"value": 0.0, "low": 0.0, "high": 0.0, "n": len(right), "baselines": {"majority": 0.25}}
+    figure = {"value": 0.0, "low": 0.0, "high": 0.0, "n": len(right), "baselines": {"majority": 0.25, "slot_lookup": 1.0}}
+    figure |= {"gap_from": "majority", "gap_closed": -1 / 3, "lookup": "slot_lookup", "exceeds_lookup": False}
     files = {
         "job.json": {"state": state, "parents": {"model": place}},
         "evaluation.json": {"results": {"val/captions": figure}, "facts": facts},
@@ -50,7 +51,10 @@ def test_seeds_become_rows_and_a_row_is_named_the_winner(tmp_path):
     assert table["reference"] == "good"
     assert (good["figures"]["val/captions"]["value"], len(good["runs"])) == (1.0, 3)
     assert bad["figures"]["val/captions"]["minus_reference"]["verdict"] == "good"
-    assert bad["figures"]["val/captions"]["baselines"] == {"majority": 0.25}
+    assert bad["figures"]["val/captions"]["baselines"] == {"majority": 0.25, "slot_lookup": 1.0}
+    assert bad["figures"]["val/captions"]["gap_closed"] == pytest.approx(
+        (bad["figures"]["val/captions"]["value"] - 0.25) / 0.75
+    )
     assert (good["protocol"], good["durations_s"]["val/captions"]) == (PROTOCOL, 3.0)
     assert json.loads(Path("out/table.json").read_text()) == table
     assert "good |" in Path("out/table.md").read_text()
@@ -61,7 +65,7 @@ def test_the_command_hands_the_table_to_w_and_b(capfd):
     write("b", [0, 1, 0, 0])
     config = compose_job("compare", ["rows={a: [a], b: [b]}", "reference=b", "paths.folder=out"])
     table = launch(config)
-    assert table["rows"]["a"]["figures"]["val/captions"]["minus_reference"]["verdict"] == "no difference shown"
+    assert table["rows"]["a"]["figures"]["val/captions"]["minus_reference"]["verdict"] == "no verdict below 3 seeds a row"
     assert list(Path("out/wandb").glob("offline-run-*/*.wandb"))
     assert list(Path("out/wandb").glob("offline-run-*/files/media/table/table*.json"))
 

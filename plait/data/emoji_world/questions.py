@@ -6,11 +6,12 @@ that are evenly spread (`writers.py`), and scenes of which half are of one colou
 is an argument.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import product
 
 from plait.data.emoji_world.captions import add_article
-from plait.data.emoji_world.scenes import COLOURS, OBJECTS, Cell, Scene
+from plait.data.emoji_world.scenes import COLOURS, OBJECTS, Cell, Scene, Thing
 
 TYPES = ("colour", "what", "where", "count", "exists", "same_colour")
 NUMBERS = ("zero", "one", "two")
@@ -36,6 +37,15 @@ def ask(kind: str, scene: Scene, wish: float, pick: float, negatives: Negatives)
         negatives: for questions with the answer no.
     """
     return _ASKERS[kind](scene, wish, pick, negatives)
+
+
+def answer(question: str, scene: Scene) -> str | None:
+    """The answer to a question that `ask` could have asked; None where the scene does not have what it is about, or the text is no such
+    question."""
+    for kind, pattern in _PATTERNS.items():
+        if match := pattern.fullmatch(question):
+            return _ANSWERS[kind](scene, *match.groups())
+    return None
 
 
 def _choose(options: Sequence, pick: float):
@@ -101,4 +111,35 @@ _ASKERS = {
     "count": _ask_count,
     "exists": _ask_exists,
     "same_colour": _ask_same_colour,
+}
+
+_PATTERNS = {
+    "colour": re.compile(r"what colour is the (\w+) \?"),
+    "where": re.compile(r"where is the (\w+) \?"),
+    "what": re.compile(rf"what is ({'|'.join(PLACE_PHRASES.values())}) \?"),
+    "count": re.compile(r"how many (\w+) objects are there \?"),
+    "exists": re.compile(r"is there an? (\w+) (\w+) \?"),
+    "same_colour": re.compile(r"are the objects the same colour \?"),
+}
+
+
+def _say(thing: Thing | None, attribute: str) -> str | None:
+    return None if thing is None else getattr(thing, attribute)
+
+
+def _place(scene: Scene, name: str) -> str | None:
+    return PLACE_NAMES.get(_say(scene.find(name), "slot") or "")
+
+
+def _stands_there(scene: Scene, phrase: str) -> str | None:
+    return _say(next((thing for thing in scene.things if PLACE_PHRASES[thing.slot] == phrase), None), "object")
+
+
+_ANSWERS: dict[str, Callable[..., str | None]] = {
+    "colour": lambda scene, name: _say(scene.find(name), "colour"),
+    "where": _place,
+    "what": _stands_there,
+    "count": lambda scene, colour: NUMBERS[sum(thing.colour == colour for thing in scene.things)],
+    "exists": lambda scene, colour, name: "yes" if (colour, name) in scene.cells else "no",
+    "same_colour": lambda scene: "yes" if len({thing.colour for thing in scene.things}) == 1 else "no",
 }

@@ -60,8 +60,19 @@ def write_evaluation(folder: Path, id: str, rights: list[int]) -> Path:
     """An evaluation of one figure, with the items behind it."""
     write_job(folder, id)
     value = sum(rights) / len(rights)
-    figure = {"value": value, "low": value - 0.1, "high": value + 0.1, "n": len(rights), "gap_closed": 0.5}
-    figure["baselines"] = {"majority": 0.25, "copy_input": 0.125}
+    figure = {
+        "value": value,
+        "low": value - 0.1,
+        "high": value + 0.1,
+        "n": len(rights),
+        "gap_closed": 0.5,
+        "gap_from": "majority",
+    }
+    figure |= {
+        "baselines": {"majority": 0.25, "copy_input": 0.125, "slot_lookup": 1.0},
+        "lookup": "slot_lookup",
+        "exceeds_lookup": False,
+    }
     results = {"val/two_objects": figure, "val/two_objects_colours": {**figure, "baselines": {}}}
     tuning = {"chosen": "plain", "val_shares": {"plain": 0.75}}
     (folder / "evaluation.json").write_text(json.dumps({"results": results, "facts": {"tuning": tuning}, "cost": {}}))

@@ -10,7 +10,7 @@ def test_a_card_has_training_figures_licences_and_limits(multirun: Path, evaluat
     card = write_card(multirun / "0", tmp_path, evaluations / "seed-1" / "evaluation")
     text = card.read_text()
     assert text.startswith("---\nlicense: cc-by-4.0\nlibrary_name: plait\n")
-    assert "| val/two_objects | 0.750 | 0.650 | 0.850 | 4 | majority | 0.250 | 0.500 |" in text
+    assert "| val/two_objects | 0.750 | 0.650 | 0.850 | 4 | majority | 0.250 | 0.500 | slot_lookup | 1.000 |" in text
     assert "- **seed=1**" not in text
     assert "tokenizer" in text  # where the weights come from
     assert "Twemoji" in text

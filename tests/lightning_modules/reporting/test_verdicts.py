@@ -39,6 +39,7 @@ def test_points_and_ends_are_those_of_the_table(table):
         assert ends.get_segments()[0][:, 0].tolist() == pytest.approx([figure["low"], figure["high"]])
     blind = [line for line in axis.lines if line.get_label() == "best blind answer"]
     assert [list(line.get_xdata()) for line in blind] == [[0.25, 0.25]]
+    assert [list(line.get_xdata()) for line in axis.lines if line.get_label() == "best lookup"] == [[1.0, 1.0]]
 
 
 def test_a_column_that_is_no_share_has_a_panel_of_its_own(table):
@@ -52,15 +53,22 @@ def test_a_column_that_is_no_share_has_a_panel_of_its_own(table):
 
 def test_sentences_follow_from_the_verdicts(table):
     verdicts = {row["configuration"]: row["verdict"] for row in list_verdicts(table)}
-    assert verdicts == {"bad": "good", "even": "no difference shown", "twin": "no difference shown", "lone": "good"}
+    assert verdicts == {
+        "bad": "good",
+        "even": "no difference shown",
+        "twin": "no difference shown",
+        "lone": "no verdict below 3 seeds a row",
+    }
     said = conclude(table)
-    assert said[0].startswith("4 differences from good were judged together")
+    assert said[0].startswith("3 differences from good were judged together")
     assert any(line.startswith("good is better than bad on val/captions (-0.65 [") for line in said)
     assert "twin and good scored the same on every item of val/captions." in said
     (open_,) = [line for line in said if line.startswith("Between even and good")]
     gap = table["rows"]["even"]["figures"][KEY]["minus_reference"]
     assert f"anything from {gap['low']:+.2f} to {gap['high']:+.2f}" in open_
-    assert any(line.startswith("lone: one run.") for line in said)
+    (lone,) = [line for line in said if "nobody wins" in line]
+    assert lone.startswith("Between lone (1 run) and good (3 runs) nobody wins: a verdict needs 3 seeds a row.")
+    assert "val/captions -0.65 [" in lone
     assert any("Seeds are few (3 where" in line for line in said)
     assert not any("could not be asked" in line for line in said)
     table["rows"]["bad"]["skipped"] = {"val/stories": {"prompts": 3, "reason": "too long"}}
