@@ -51,16 +51,14 @@ def settle_progress(loops: dict[str, Any], batches_per_epoch: int | float, accum
     validation["current"].update(ready=0, started=0, processed=0, completed=0)
 
 
-def random_state(device: torch.device | None = None) -> dict[str, Any]:
-    """The state of this process's global generators: torch, numpy, python, and those of all CUDA devices, or of the one that is named."""
+def random_state() -> dict[str, Any]:
+    """The state of this process's global generators: torch, its CUDA devices, numpy, python."""
     state = {
         "torch": torch.get_rng_state(),
         "numpy": list(np.random.get_state(legacy=True)),  # noqa: NPY002 (libraries below us draw from the global generator)
         "python": random.getstate(),
     }
-    if device is not None and device.type == "cuda":
-        state["cuda"] = [torch.cuda.get_rng_state(device)]
-    elif device is None and torch.cuda.is_available():
+    if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 

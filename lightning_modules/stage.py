@@ -165,9 +165,21 @@ class Stage(lightning.LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Note the gradient norm before clipping; without a finite one the optimiser finds no gradients, or never steps."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        self._gradient_norm = float(torch.nn.utils.get_total_norm(gradients))
+        self._norm = torch.nn.utils.get_total_norm(gradients)
+        self._gradient_norm = float(self._norm)
         if not math.isfinite(self._gradient_norm):
             self.guard.refuse(self, optimizer)
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip by the norm that is known already; what else there is to clip by is Lightning's affair."""
+        is_scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if gradient_clip_val and gradient_clip_algorithm in (None, "norm") and not is_scaled:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, self._norm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any | None) -> None:
         """Go on in the schedule, if the step was taken."""

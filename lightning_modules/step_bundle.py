@@ -19,7 +19,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lightning_modules.resume import restore_random_state
 from plait.atomic import replace_folder
 from plait.checkpoints import load_weights
 from plait.document import ImageSpan
@@ -72,7 +71,7 @@ def write_bundle(
     Args:
         folder: of this rank.
         held: its micro-batches, in order.
-        random: `lightning_modules.resume.random_state` before the first of them.
+        random: states of torch's generators before the first of them: "torch", and "device" on an accelerator.
         facts: JSON-able; for `replay` at least `precision` and `factors` (per micro-batch: term -> factor of its sum in the loss).
 
     Raises:
@@ -108,7 +107,9 @@ def replay(bundle: str | Path, model: nn.Module, rank: int = 0) -> dict[str, Any
     if (Path(bundle) / WEIGHTS).is_dir():
         load_weights(model, Path(bundle) / WEIGHTS)
     device = next(model.parameters()).device
-    restore_random_state(state["random"])
+    torch.set_rng_state(state["random"]["torch"])
+    if "device" in state["random"] and device.type == "cuda":
+        torch.cuda.set_rng_state(state["random"]["device"], device)
     model.zero_grad(set_to_none=True)
     held = []
     for plain, factors in zip(state["batches"], facts["factors"], strict=True):

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.books import gather_ranks
-from lightning_modules.resume import random_state
 from lightning_modules.step_bundle import WEIGHTS, MicroBatch, find_broken, find_broken_input, write_bundle
 from plait.checkpoints import save_checkpoint
 from plait.errors import CheckpointError, NotFiniteError, RecipeError
@@ -66,7 +65,10 @@ class StepGuard:
         self.has_skipped = False
         self._held.clear()
         self._factors.clear()
-        self._random = random_state(device)
+        # a model draws from torch alone; to copy the other generators, too, would be the dearest part of a small step
+        self._random = {"torch": torch.get_rng_state()}
+        if device.type == "cuda":
+            self._random["device"] = torch.cuda.get_rng_state(device)
         if self._moving is None:  # what is not saved is a constant; parts at rest have no statistics that move
             self._moving = [
                 (module, name)

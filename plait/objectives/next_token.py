@@ -10,10 +10,12 @@ them and everybody can see both.
 from collections.abc import Callable, Sequence
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from plait.axes import Float, Int, Tensor
+from plait.errors import RecipeError
 
 Score = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -65,11 +67,20 @@ class _ChunkedSum(torch.autograd.Function):
             part = slice(start, start + chunk)
             total += _add_chunk(hidden[part], segments[part], local[part], score, inputs, hidden_gradient[part], gradients)
         ctx.save_for_backward(hidden_gradient, *gradients)
-        ctx.wanted = wanted
+        ctx.wanted, ctx.is_spent = wanted, False
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, upstream):
+        if (
+            ctx.is_spent
+        ):  # a copy of the gradients, of a whole table among them, would cost every step what only a second call needs
+            raise RecipeError(
+                "The gradients of this loss were asked for a second time, and the first time has used them up. Expected one backward per "
+                "forward. Next: compute the loss again, or take F.cross_entropy over written-out logits where retain_graph is needed."
+            )
+        ctx.is_spent = True
         hidden_gradient, *gradients = ctx.saved_tensors
         remaining = iter(gradients)
         scaled = [next(remaining).mul_(upstream) if want else None for want in ctx.wanted]

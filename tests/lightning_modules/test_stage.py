@@ -127,6 +127,25 @@ def test_logged_rows(tmp_path: Path) -> None:
     assert expected <= set(Run(tmp_path).metrics.keys)
 
 
+def test_clipping_is_lightning_s(tmp_path: Path) -> None:
+    """By the norm that the guard has read already, to the bit."""
+    weights = []
+    for name, kind in (
+        ("ours", Stage),
+        ("theirs", type("Theirs", (Stage,), {"configure_gradient_clipping": clip_as_lightning})),
+    ):
+        torch.manual_seed(0)
+        stage = kind(Plain(), max_steps=3, optimizer=functools.partial(torch.optim.SGD, lr=1.0))
+        settings = {"gradient_clip_val": 0.1, "enable_checkpointing": False}
+        make_trainer(tmp_path / name, 3, **settings).fit(stage, datamodule=DataModule(Numbers(3)))
+        weights.append([value.clone() for value in stage.model.state_dict().values()])
+    assert all(torch.equal(*pair) for pair in zip(*weights, strict=True))
+
+
+def clip_as_lightning(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
+    self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+
 def test_units_of_the_stages() -> None:
     assert (TokenizerStage.term_unit, PretrainingStage.term_unit, InstructionStage.term_unit) == (None, "nats", "nats")
 

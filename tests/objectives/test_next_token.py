@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from plait.errors import RecipeError
 from plait.heads.rows import DenseRows, FactorisedRows, TextRows
 from plait.heads.shared import SharedHead
 from plait.heads.starts import RowStart
@@ -58,3 +59,22 @@ def test_digits_rebuild_the_code() -> None:
     ids = torch.arange(60)
     assert torch.equal((rows.digits(ids) * rows.strides).sum(1), ids)
     assert len({tuple(d) for d in rows.digits(ids).tolist()}) == 60
+
+
+def test_gradients_are_given_once() -> None:
+    """The gradients are made in the forward pass and handed over: a second call would scale them twice."""
+    _, table = head("tied", None)
+    hidden = torch.randn(5, WIDTH, requires_grad=True)
+    segments, local = torch.zeros(5, dtype=torch.long), torch.arange(5)
+    loss = summed_cross_entropy(hidden, segments, local, _score_text(table), [table], num_logits=17)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RecipeError, match=r"asked for a second time.*Expected one backward per forward.*Next: compute"):
+        loss.backward()
+
+
+def _score_text(table):
+    def score(states, segments, local):
+        logits = F.linear(states, table)
+        return logits.logsumexp(1), logits.gather(1, local[:, None])[:, 0]
+
+    return score
