@@ -43,7 +43,7 @@ def read_words(words: Sequence[str]) -> list[str]:
         if key in TEXTS and key in given and not _is_of_hydra(given[key]):
             texts = given.pop(key)
             placed.append(f"{key}={_quote(texts[0])}" if len(texts) == 1 else f"{key}=[{','.join(map(_quote, texts))}]")
-        elif key in TEXTS and key not in given:
+        elif key in TEXTS and key not in given and word != key:
             continue  # a further text of this key stands in its list
         elif key in PATHS and key in given and Path(given[key][-1]).expanduser().exists():
             placed.append(f"{key}={_quote(str(Path(given[key][-1]).expanduser()))}")

@@ -52,6 +52,7 @@ def test_texts_reach_the_job_to_the_letter(text, tmp_path):
 def test_what_hydra_wrote_stays_hydras(tmp_path):
     for words in (["run=a,b", "prompt=x", "-m"], [f"run={tmp_path}", "prompt=[a,b]"], [f"run={tmp_path}", "prompt='a, b'"]):
         assert read_words(words)[1:] == words[1:]
+    assert read_words(["prompt"]) == ["prompt"], "Hydra says what is wrong with it"
 
 
 @pytest.mark.parametrize(
