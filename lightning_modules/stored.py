@@ -39,6 +39,8 @@ PARTS = re.compile(
 """Builders, parts and readers of a folder: all that a saved model may name, besides the packages of PLAIT_IMPORT_ROOTS."""
 PLAIN = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 RESOLVED = re.compile(r"\$\{\w+:[^${}]*\}")
+CLOCK = re.compile(r"\$\{now:[%\w-]*\}")
+"""The time, as runs of before named their group: it tells nothing of this machine."""
 ESCAPING = re.compile(r"[/~]|[A-Za-z]:[\\/]|(?:.*[/\\])?\.\.(?:[/\\]|$)", re.DOTALL)
 READ_FROM = (
     "path",
@@ -202,7 +204,8 @@ class _Check:
             raise _Finding(f"{path} is {text[:80]!r}, a place outside of its folder")
 
     def _interpolations(self, text: str, path: str, top: str) -> None:
-        rest = RESOLVED.sub(lambda found: "" if found[0] in self.shipped.references else found[0], text)
+        rest = text if self.is_model else CLOCK.sub("", text)
+        rest = RESOLVED.sub(lambda found: "" if found[0] in self.shipped.references else found[0], rest)
         for word in PLAIN.findall(text):
             self._refer(word, path, top)
         while not self.is_model and rest != (rest := PLAIN.sub("x", rest)):
