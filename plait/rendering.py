@@ -33,6 +33,7 @@ STYLE = f"""
 .plait .turns, .plait .scenes {{ display: flex; flex-wrap: wrap; gap: 8px; align-items: flex-start; }}
 .plait .who {{ font-size: 12px; font-weight: 600; }}
 .plait .scene {{ display: flex; flex-direction: column; gap: 4px; max-width: min(100%, 320px); }}
+.plait .scene.alone {{ flex-direction: row; flex-wrap: wrap; align-items: flex-start; max-width: 100%; }}
 .plait .part {{ border: 1px dotted {SOFT}; border-radius: 6px; padding: 3px 7px 6px; overflow-wrap: anywhere; white-space: pre-wrap; }}
 .plait .part.plain {{ border-style: none; padding: 0; }} .plait .part.made {{ border: 2px solid {ACCENT}; background: #f1f4ff; }}
 .plait .tag {{ font-size: 10.5px; line-height: 1.6; color: {SOFT}; display: block; }}
@@ -97,7 +98,9 @@ def _card(sample: StoredSample, size: int) -> str:
     turns = []
     for spans in list_turns(sample):
         who = f"<div class='who'>{html.escape(spans[0].role)}</div>" if spans[0].role else ""
-        scenes = "".join(f"<div class='scene'>{_scene(scene, size)}</div>" for scene in split_scenes(spans))
+        split = split_scenes(spans)
+        kind = "scene" if len(split) > 1 else "scene alone"
+        scenes = "".join(f"<div class='{kind}'>{_scene(scene, size)}</div>" for scene in split)
         turns.append(f"<div class='turn'>{who}<div class='scenes'>{scenes}</div></div>")
     head = [sample.title, sample.document.id, "" if sample.seed is None else f"seed {sample.seed}"]
     line = html.escape(" · ".join(dict.fromkeys(word for word in head if word)))

@@ -41,7 +41,7 @@ COMMAND_FILES = [f"lightning_modules/{name}.py" for name in COMMANDS]
 FENCES = {
     "lightning": ["lightning_modules"],
     "hydra": ["lightning_modules", "hydra_plugins"],
-    "wandb": ["lightning_modules/mirroring", "lightning_modules/report.py"],
+    "wandb": ["lightning_modules/mirroring", "lightning_modules/report.py", "lightning_modules/reporting/workspace.py"],
     "wandb_workspaces": ["lightning_modules/reporting/workspace.py"],
     "omegaconf": [
         "hydra_plugins",

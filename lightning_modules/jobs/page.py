@@ -11,7 +11,7 @@ from lightning_modules.reporting.page import render_page
 from lightning_modules.reporting.sources import find_places, read_json
 from lightning_modules.reporting.spec import Report
 from lightning_modules.reporting.verification import Verdict, verify_report
-from lightning_modules.reporting.workspace import build_workspace, write_workspace
+from lightning_modules.reporting.workspace import build_workspace, list_sources, send_sources, write_workspace
 from plait.atomic import write_json
 from plait.errors import CheckpointError, RecipeError
 from plait.runs import Run
@@ -32,6 +32,7 @@ def write_report(
     project: str = "plait",
     entity: str | None = None,
     summary: str | None = None,
+    expected: Mapping[str, Sequence[float]] | None = None,
 ) -> str:
     """Write a report, or verify one.
 
@@ -42,6 +43,7 @@ def write_report(
         target: wandb adds a W&B report: its JSON beside the page, and in W&B itself where there is an entity.
         verify: a report that is read again instead; `runs` then says where runs lie that have moved.
         project, entity: of W&B.
+        expected: figure name -> (lowest, highest) of several runs of the recipe; what lies below is said first.
         summary: path for a copy of the evaluation's flat summary, with the cost of every run added.
 
     Returns:
@@ -62,7 +64,7 @@ def write_report(
         raise RecipeError(f"page={path}: expected a file that ends in .html or .md.")
     if not named:
         raise RecipeError("A report about which runs? Expected runs=[<folder>,...]; a multirun or a curriculum is one folder.")
-    report = describe_runs(named, title)
+    report = describe_runs(named, title, expected)
     path.parent.mkdir(parents=True, exist_ok=True)
     render = render_page if path.suffix == ".html" else render_markdown
     path.write_text(render(report, path.parent), encoding="utf-8")
@@ -75,11 +77,13 @@ def write_report(
 
 
 def _send(report: Report, path: Path, project: str, entity: str | None) -> None:
-    stored = path.with_suffix(".wandb.json")
-    write_workspace(build_workspace(report, path.parent, project=project), stored)
+    stored, sources = path.with_suffix(".wandb.json"), path.with_suffix(".wandb.sources.json")
+    sources.write_text(list_sources(report, path.parent), encoding="utf-8")
+    write_workspace(build_workspace(report, path.parent, project=project, sources=str(sources)), stored)
     _log_verdict(stored)
     if entity is not None:
-        saved = build_workspace(report, path.parent, project=project, entity=entity).save(draft=True)
+        send_sources(sources, project=project, entity=entity)
+        saved = build_workspace(report, path.parent, project=project, entity=entity, sources=str(sources)).save(draft=True)
         log.info("W&B report (a draft): %s", saved.url)
 
 

@@ -1,24 +1,26 @@
 """What stands in a report about runs, and in which order.
 
-What there is; what the models can do; how training went and where it ended; what it looks like; what was trained, and the proof;
-where it comes from.
+What it looks like and a verdict; more pictures; what the models can do; how training went and where it ended; what was trained, and the
+proof; where it comes from; what it cost.
 """
 
 from collections.abc import Sequence
 
 from lightning_modules.reporting.groups import group_runs, split_stages
 from lightning_modules.reporting.lineage import draw_lineage
+from lightning_modules.reporting.opening import Expected, open_report
 from lightning_modules.reporting.provenance import list_licences, show_ledgers, show_passports, summarise_runs
 from lightning_modules.reporting.results import show_curves, show_figures, show_final_values, show_pictures
 from lightning_modules.reporting.sources import Reader, find_places
 from lightning_modules.reporting.spec import Report, Section
 
 
-def describe_runs(folders: Sequence[str], title: str = "report") -> Report:
+def describe_runs(folders: Sequence[str], title: str = "report", expected: Expected | None = None) -> Report:
     """The report of runs and evaluations.
 
     Args:
         folders: runs, evaluations, and folders that hold them (a multirun, a curriculum, a study).
+        expected: see `open_report`.
 
     Raises:
         CheckpointError: see `find_places`; or a file of a run is damaged.
@@ -26,15 +28,27 @@ def describe_runs(folders: Sequence[str], title: str = "report") -> Report:
     places = find_places(folders)
     reader = Reader({place.id: place.folder for place in places})
     evaluations = [place for place in places if place.is_evaluation]
-    # a run that was stopped before its first step has nothing to show: it is in the first table only
+    # a run that was stopped before its first step has nothing to show: it is in the table of runs only
     runs = [place for place in places if place.has_begun]
-    sections = list(summarise_runs(reader, places))
+    sections = [
+        open_report(reader, runs, group_runs(evaluations), expected),
+        show_pictures(reader, runs, group_runs(evaluations)),
+    ]
     if evaluations:
         sections.append(show_figures(reader, group_runs(evaluations)))
     sections += [show_curves(reader, stage, found) for stage, found in split_stages(reader, runs).items()]
-    sections += [show_final_values(reader, runs), show_pictures(reader, runs, group_runs(evaluations))]
-    sections += [show_ledgers(reader, group_runs(runs)), Section("Where the weights come from", (draw_lineage(reader, runs),))]
+    sections += [show_final_values(reader, runs), show_ledgers(reader, group_runs(runs))]
+    sections += [Section("Where the weights come from", (draw_lineage(reader, runs),)), *summarise_runs(reader, places)]
     sections += [show_passports(reader, group_runs(runs)), list_licences(reader, runs)]
-    tracked = [path.name.rsplit("-", 1)[-1] for run in runs for path in sorted((run.folder / "wandb").glob("*run-*"))]
-    folders_of = {place.id: str(place.folder) for place in places}
-    return Report(title, tuple(section for section in sections if section.blocks), folders_of, tuple(tracked))
+    # a run that was resumed may have several folders of W&B, and one id
+    tracked = {
+        run.id: tuple(dict.fromkeys(path.name.rsplit("-", 1)[-1] for path in sorted((run.folder / "wandb").glob("*run-*"))))
+        for run in places
+    }
+    return Report(
+        title,
+        tuple(section for section in sections if section.blocks),
+        {place.id: str(place.folder) for place in places},
+        tracked,
+        {place.id: place.configuration for place in places},
+    )

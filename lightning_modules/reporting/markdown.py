@@ -1,15 +1,30 @@
 """A report as Markdown: the same tables, and after them a list that says of every number where it was read.
 
-The list is a comment of the page (in a W&B report a block of its own): one entry per number, in reading order.
+The list is a comment of the page (of a W&B report a file of its own): one entry per number, in reading order.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lightning_modules.reporting.page import relate
-from lightning_modules.reporting.spec import Cell, Lineage, Number, Picture, Report, Section, Table, Text
+from lightning_modules.reporting.spec import (
+    Cell,
+    Chart,
+    Lineage,
+    Number,
+    Picture,
+    Prose,
+    Report,
+    Samples,
+    Section,
+    Strip,
+    Table,
+    Term,
+    Text,
+)
 
 BEGIN, END = "<!-- plait-numbers ", " -->"
 
@@ -23,7 +38,7 @@ def render_markdown(report: Report, place: Path) -> str:
 
 def write_section(section: Section, level: int) -> Iterator[str]:
     """The lines of a section; configs and packages, which nobody reads in Markdown, are left to the passport."""
-    written = [line for block in section.blocks for line in _write(block, level)]
+    written = [line for block in section.blocks for line in write_block(block, level)]
     if written:
         yield from (f"{'#' * level} {section.title}", "")
         yield from (section.note, "") if section.note else ()
@@ -38,6 +53,9 @@ def write_table(table: Table, level: int) -> Iterator[str]:
     yield f"|{'---|' * len(table.columns)}"
     yield from (f"| {' | '.join(map(_spell, row))} |" for row in table.rows)
     yield ""
+    terms = {cell.text: cell.about for row in table.rows for cell in row if isinstance(cell, Term) and cell.about}
+    yield from (f"- `{name}`: {about}" for name, about in terms.items())
+    yield from ("",) if terms else ()
 
 
 def list_numbers(report: Report) -> list[dict[str, Any]]:
@@ -54,13 +72,23 @@ def list_numbers(report: Report) -> list[dict[str, Any]]:
     ]
 
 
-def _write(block: Any, level: int) -> Iterator[str]:
+def write_block(block: Any, level: int) -> Iterator[str]:
+    """The lines of a block; pictures and samples are named by their files."""
     if isinstance(block, Table):
         yield from write_table(block, level)
+    elif isinstance(block, Chart):
+        yield from write_table(to_table(block), level)
+    elif isinstance(block, Prose):
+        yield from (f"- {''.join(map(_say, sentence))}" for sentence in block.sentences)
+        yield ""
+    elif isinstance(block, Samples | Strip):
+        for one in block.samples if isinstance(block, Strip) else [block]:
+            yield f"- {_escape(one.title)}: `{one.file}` of run `{one.run}`"
+        yield ""
     elif isinstance(block, Lineage):
         for link in block.links:
             parents = ", ".join(f"{part} from `{identity[:12]}`" for part, identity in link.parents.items())
-            yield f"- **{link.name}** `{link.identity[:12]}` {link.note}{f': {parents}' if parents else ''}"
+            yield f"- {_escape(link.name)} `{link.identity[:12]}` {link.note}{f': {parents}' if parents else ''}"
         yield ""
     elif isinstance(block, Picture):
         yield from (f"- {block.title}: `{block.file}` of run `{block.run}`", "")
@@ -68,5 +96,23 @@ def _write(block: Any, level: int) -> Iterator[str]:
         yield from (block.text, "")
 
 
+def to_table(chart: Chart) -> Table:
+    """A chart as its numbers."""
+    rows = tuple((bar.name, bar.value, bar.low, bar.high, bar.blind_name, bar.blind or "") for bar in chart.bars)
+    return Table(("figure", "value", "low", "high", "best answer without the skill", "it reaches"), rows, chart.title)
+
+
 def _spell(cell: Cell) -> str:
-    return cell.text if isinstance(cell, Number) else cell.replace("|", "\\|")
+    return cell.text if isinstance(cell, Number) else _escape(cell.text if isinstance(cell, Term) else cell)
+
+
+def _say(piece: str | Number) -> str:
+    """Numbers of sentences are bold: so they are found again."""
+    return f"**{piece.text}**" if isinstance(piece, Number) else _escape(piece)
+
+
+def _escape(text: str) -> str:
+    """A word of a run, which may not become a table, a heading, HTML or a number of the page."""
+    for sign in ("\\", "|", "*", "<", "[", "]"):
+        text = text.replace(sign, f"\\{sign}")
+    return re.sub(r"\s+", " ", text)

@@ -1,25 +1,39 @@
 """A report as one self-contained HTML page: no other file, no script, no network.
 
-Every number is a `<data>` element with its value, rule and sources; every curve is made of its own points. Pictures are added in
-order while the page stays below `LARGEST` bytes; what no longer fits is named with its file.
+Every number is a `<data>` element with its value, rule and sources; every curve is made of its own points. Samples are drawn from their
+records. The page stays below `LARGEST` bytes: what is least important is left out first, and named with its file.
 """
 
-import base64
 import html
-import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from lightning_modules.reporting.plot import draw_legend, draw_plot
-from lightning_modules.reporting.sources import read_json
-from lightning_modules.reporting.spec import Cell, Lineage, Number, Picture, Plot, Report, Samples, Section, Table, Text
+from lightning_modules.reporting.embedding import embed, embed_picture, open_samples
+from lightning_modules.reporting.plot import draw_bar, draw_legend, draw_plot
+from lightning_modules.reporting.spec import (
+    Bar,
+    Block,
+    Cell,
+    Chart,
+    Lineage,
+    Number,
+    Picture,
+    Plot,
+    Prose,
+    Report,
+    Samples,
+    Section,
+    Strip,
+    Table,
+    Term,
+    Text,
+)
 from plait.rendering import STYLE, render_bare_cards
-from plait.samples import read_samples
+from plait.samples import StoredSample
 
 LARGEST = 4_800_000
 PAGE_STYLE = """
@@ -34,7 +48,19 @@ td, th { border: 1px solid #e3e6ec; padding: 4px 9px; text-align: left; white-sp
 th { background: #f1f2f5; font-weight: 600; } tr:hover td { background: #f5f7ff; } data { cursor: help; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; } code { font-size: 12px; color: #495057; }
 pre { font-size: 12px; overflow: auto; background: #fff; border: 1px solid #e3e6ec; padding: 10px; }
-.plait .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); }
+.strip { overflow-x: auto; margin: 10px 0; } .strip .plait .cards { flex-wrap: nowrap; } .strip .plait .turns { flex-wrap: nowrap; }
+.strip .plait .card { flex: none; max-width: none; } .strip .plait .scenes { flex-wrap: nowrap; }
+.verdict { padding-left: 18px; margin: 12px 0; max-width: 900px; } .verdict li { margin: 4px 0; }
+small { display: block; color: #6b7280; font-size: 11.5px; line-height: 1.35; } td small { white-space: normal; min-width: 180px; }
+.bar { display: grid; grid-template-columns: minmax(0, 3fr) minmax(0, 4fr) minmax(0, 2fr); gap: 4px 14px; align-items: center;
+       border-top: 1px solid #eceef2; padding: 4px 0; font-size: 13px; overflow-wrap: anywhere; }
+@media (max-width: 640px) { body { padding: 14px 12px 40px; } .bar { grid-template-columns: 1fr; } h1 { font-size: 21px; }
+  nav { white-space: nowrap; overflow-x: auto; } }
+.chart svg { width: 100%; height: 22px; } i.dot, i.range, i.blind { display: inline-block; vertical-align: middle; margin: 0 3px 0 10px; }
+i.dot { width: 9px; height: 9px; border-radius: 5px; background: #3b5bdb; } i.range { width: 22px; height: 2px; background: #3b5bdb; }
+.chart svg { overflow: visible; } .chart .axis { fill: #eceef2; } .chart line.blind { stroke: #adb5bd; stroke-width: 4; }
+.chart line.range { stroke: #3b5bdb; stroke-width: 2.5; } .chart circle { fill: #3b5bdb; }
+i.blind { width: 4px; height: 14px; background: #adb5bd; }
 details { margin: 8px 0; } summary { cursor: pointer; color: #343a46; } details > img { margin-top: 8px; } img { max-width: 100%; }
 .plots { display: flex; flex-wrap: wrap; gap: 12px; }
 svg.plot { width: 345px; background: #fff; border: 1px solid #e3e6ec; border-radius: 6px; }
@@ -67,11 +93,16 @@ def render_page(report: Report, place: Path) -> str:
     title = html.escape(report.title)
     folders = html.escape(json.dumps(relate(report.folders, place)), quote=True)
     return (
-        f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<meta name='plait-runs' content='{folders}'><title>{title}</title><style>{STYLE}{PAGE_STYLE}</style></head>"
-        f"<body><h1>{title}</h1><p class='note'>{len(report.folders)} runs. Point at a number to see where it was read; "
-        f"<code>plait-report verify=&lt;this page&gt;</code> reads them all again.</p><nav>{links}</nav>{''.join(body)}</body></html>\n"
+        f"<body><h1>{title}</h1><nav>{links}</nav>{''.join(body)}<p class='note'>{len(report.folders)} runs. Point at a number to see "
+        f"where it was read; <code>plait-report verify=&lt;this page&gt;</code> reads them all again.</p></body></html>\n"
     )
+
+
+def place_blocks(report: Report) -> Mapping[Block, str]:
+    """The pictures and samples that are on the page, as they stand there; what would make it too large is not among them."""
+    return _Page(report).embedded
 
 
 def relate(folders: Mapping[str, str], place: Path) -> dict[str, str]:
@@ -80,27 +111,33 @@ def relate(folders: Mapping[str, str], place: Path) -> dict[str, str]:
 
 
 class _Page:
-    """Writes blocks and counts the bytes of what is embedded."""
+    """Writes blocks."""
 
     def __init__(self, report: Report) -> None:
-        self.report, self.bytes = report, 0
+        self.report = report
+        kinds = {Picture: self.picture, Samples: self.samples, Strip: self.strip}
+        self.embedded = embed(report, kinds, LARGEST * 0.9)
 
     def section(self, section: Section) -> str:
-        parts = [f"<h2>{html.escape(section.title)}</h2>"]
+        parts = [f"<h2>{html.escape(section.title)}</h2>"] if section is not self.report.sections[0] else []
         parts += [f"<p class='note'>{html.escape(section.note)}</p>"] if section.note else []
         plots = [block for block in section.blocks if isinstance(block, Plot)]
         if plots:
             labels = max(([curve.label for curve in plot.curves] for plot in plots), key=len)
             parts.append(f"{draw_legend(labels)}<div class='plots'>{''.join(map(draw_plot, plots))}</div>")
+        return "".join([*parts, *(self.block(block) for block in section.blocks if not isinstance(block, Plot))])
+
+    def block(self, block: Any) -> str:
+        if isinstance(block, Picture | Samples | Strip):
+            return self.embedded.get(block) or _name_left_out(block)
         writers: dict[type, Callable[[Any], str]] = {
+            Prose: self.prose,
+            Chart: self.chart,
             Table: self.table,
-            Picture: self.picture,
-            Samples: self.samples,
             Lineage: self.lineage,
             Text: self.text,
         }
-        parts += [writers[type(block)](block) for block in section.blocks if not isinstance(block, Plot)]
-        return "".join(parts)
+        return writers[type(block)](block)
 
     def table(self, table: Table) -> str:
         head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
@@ -108,28 +145,27 @@ class _Page:
         body = f"<div class='wide'><table><tr>{head}</tr>{rows}</table></div>"
         return _fold(table.title, body, False) if table.is_folded else f"{_heading(table.title)}{body}"
 
+    def prose(self, prose: Prose) -> str:
+        return f"<ul class='verdict'>{''.join(f'<li>{_sentence(sentence)}</li>' for sentence in prose.sentences)}</ul>"
+
+    def strip(self, strip: Strip) -> str:
+        shown = [_shorten(s, one.title) for one in strip.samples for s in open_samples(self.report, one)[1]]
+        return f"<div class='strip'>{render_bare_cards(shown, picture_size=84)}</div>"
+
+    def chart(self, chart: Chart) -> str:
+        key = (
+            "<p class='note'><i class='dot'></i> value <i class='range'></i> 95 % interval "
+            "<i class='blind'></i> best answer that did not need the skill</p>"
+        )
+        return f"{_heading(chart.title)}{key}<div class='chart'>{''.join(map(_bar, chart.bars))}</div>"
+
     def picture(self, picture: Picture) -> str:
-        with Image.open(Path(self.report.folders[picture.run]) / picture.file) as image:
-            buffer = io.BytesIO()
-            image.convert("RGB").save(buffer, format="WEBP", quality=82, method=4)  # a quarter of the bytes of the PNG
-        data = base64.b64encode(buffer.getvalue()).decode("ascii")
-        body = f"<img src='data:image/webp;base64,{data}' alt='{html.escape(picture.title, quote=True)}'>"
-        return self._embed(picture, "sheet", body)
+        body = f"<img src='{embed_picture(self.report, picture)}' alt='{html.escape(picture.title, quote=True)}'>"
+        return _fold(f"{picture.title}: sheet", body, not picture.is_folded)
 
     def samples(self, samples: Samples) -> str:
-        path = Path(self.report.folders[samples.run]) / samples.file
-        found = read_samples(read_json(path))
-        shown = found[: samples.count]
-        return self._embed(samples, f"{len(shown)} of {len(found)} documents", render_bare_cards(shown))
-
-    def _embed(self, block: Picture | Samples, what: str, body: str) -> str:
-        if self.bytes + len(body) > LARGEST * 0.9:
-            note = (
-                f"{block.title}, {what}: not on this page, which would grow too large; it is {block.file} of run {block.run}."
-            )
-            return f"<p class='note'>{html.escape(note)}</p>"
-        self.bytes += len(body)
-        return _fold(f"{block.title}: {what}", body, not block.is_folded)
+        total, shown = open_samples(self.report, samples)
+        return _fold(f"{samples.title}: {len(shown)} of {total} documents", render_bare_cards(shown), not samples.is_folded)
 
     def lineage(self, lineage: Lineage) -> str:
         depths: dict[str, int] = {}
@@ -147,6 +183,39 @@ class _Page:
         return f"<p>{html.escape(text.text)}</p>"
 
 
+def _shorten(sample: StoredSample, title: str) -> StoredSample:
+    """As it stands at the top: whether it is right, and nothing that needs explaining."""
+    return replace(
+        sample, title=title, seed=None, scores={name: sample.scores[name] for name in ("right",) if name in sample.scores}
+    )
+
+
+def _sentence(sentence: Sequence[str | Number]) -> str:
+    """What it is about in bold."""
+    first, *rest = sentence
+    head, colon, tail = first.partition(": ") if isinstance(first, str) else ("", "", "")
+    said = f"<b>{html.escape(head)}</b>{colon}{html.escape(tail)}" if colon else _piece(first)
+    return "".join([said, *map(_piece, rest)])
+
+
+def _piece(piece: str | Number) -> str:
+    return _number(piece) if isinstance(piece, Number) else html.escape(piece)
+
+
+def _name_left_out(block: Picture | Samples) -> str:
+    what = f"{block.title}: not on this page, which would grow too large; it is {block.file} of run {block.run}."
+    return f"<p class='note'>{html.escape(what)}</p>"
+
+
+def _bar(bar: Bar) -> str:
+    ends = f"[{_number(bar.low)}, {_number(bar.high)}]"
+    blind = f"{html.escape(bar.blind_name)} {_number(bar.blind)}" if bar.blind else ""
+    return (
+        f"<div class='bar'><div><b>{html.escape(bar.name.text)}</b><small>{html.escape(bar.name.about)}</small></div>{draw_bar(bar)}"
+        f"<div>{_number(bar.value)} <small>{ends} {blind}</small></div></div>"
+    )
+
+
 def _weights(link: Any) -> str:
     parents = "".join(
         f"<div>{html.escape(part)} from <code>{identity[:12]}</code></div>" for part, identity in link.parents.items()
@@ -160,6 +229,8 @@ def _weights(link: Any) -> str:
 def _cell(cell: Cell) -> str:
     if isinstance(cell, Number):
         return f"<td class='number'>{_number(cell)}</td>"
+    if isinstance(cell, Term):
+        return f"<td>{_word(cell.text)}<small>{html.escape(cell.about)}</small></td>"
     return f"<td>{_word(cell)}</td>"
 
 

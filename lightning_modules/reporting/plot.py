@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Sequence
 
-from lightning_modules.reporting.spec import Curve, Plot
+from lightning_modules.reporting.spec import Bar, Curve, Plot
 
 COLORS = ("#3b5bdb", "#e8590c", "#2b8a3e", "#c2255c", "#1098ad", "#9c36b5", "#e67700", "#495057")
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 330, 190, 52, 24, 24
@@ -41,6 +41,17 @@ def draw_plot(plot: Plot) -> str:
         f"<text x='{LEFT}' y='14' class='title'>{html.escape(plot.title + note)}</text>"
         f"{_grid(low, high, up)}{_steps(first, last, across)}"
         f"<svg {box} viewBox='{LEFT} {TOP} {WIDTH - LEFT - 8} {HEIGHT - TOP - BOTTOM}'><g transform='{move}'>{lines}</g></svg></svg>"
+    )
+
+
+def draw_bar(bar: Bar) -> str:
+    """A value between 0 and 1 with its interval, and the best blind answer as a grey mark; their numbers stand beside it."""
+    low, value, high = (f"{100 * min(max(one.value, 0), 1):.2f}" for one in (bar.low, bar.value, bar.high))
+    blind = f"{100 * min(max(bar.blind.value, 0), 1):.2f}%" if bar.blind else None
+    mark = f"<line x1='{blind}' x2='{blind}' y1='2' y2='20' class='blind'/>" if blind else ""
+    return (
+        f"<svg role='img' aria-label='{html.escape(bar.name.text, quote=True)}'><rect x='0' y='10' width='100%' height='2' class='axis'/>"
+        f"{mark}<line x1='{low}%' x2='{high}%' y1='11' y2='11' class='range'/><circle cx='{value}%' cy='11' r='4.5'/></svg>"
     )
 
 

@@ -36,7 +36,9 @@ def summarise_runs(reader: Reader, places: Sequence[Place]) -> Iterator[Section]
         trained.append((place.label, f"`{place.id}`", passport["stage"], passport["state"], steps, *cost))
     tables = [Table(("run", "id", "stage", "state", "steps", *map(COSTS.get, costs)), tuple(trained))] if trained else []
     tables += [Table(("evaluation", "id", "seconds"), tuple(examined))] if examined else []
-    yield Section("What this is about", tuple(tables), "Every number below names the run and the file it was read from.")
+    yield Section(
+        "The runs and what they cost", tuple(tables), "Every number of this report names the run and the file it was read from."
+    )
 
 
 def show_ledgers(reader: Reader, groups: Groups) -> Section:

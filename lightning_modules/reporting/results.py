@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lightning_modules.reporting.groups import Groups, find_number, group_runs, split_stages
-from lightning_modules.reporting.sources import EVALUATION, ITEMS, METRICS, Place, Reader
-from lightning_modules.reporting.spec import Block, Cell, Curve, Picture, Plot, Samples, Section, Source, Table
+from lightning_modules.reporting.sources import EVALUATION, ITEMS, METRICS, STEP, Place, Reader
+from lightning_modules.reporting.spec import Block, Cell, Curve, Number, Picture, Plot, Samples, Section, Source, Table, Term
+from plait.errors import CheckpointError
+from plait.evaluation.about import RECALL, explain
 from plait.evaluation.figures import find_best_blind, find_best_lookup
 from plait.evaluation.protocol import HEADLINES
+from plait.rendering import LEGEND
 
-OPEN = ("one_object", "two_objects", "stories")
-"""sheets and documents that need no click, of the first split that has them"""
+OPEN = ("two_objects", "captions", "edits", "stories")
+"""documents that need no click, of the splits that ask something new; and the sheet of the first"""
 LONGEST_CURVE = 400
 """points; of longer series every k-th is shown"""
 CARDS = 4
@@ -55,13 +58,7 @@ def show_figures(reader: Reader, groups: Groups) -> Section:
 
 
 def _figure(reader: Reader, key: str, places: Sequence[Place], figure: Mapping[str, Any]) -> tuple[Cell, ...]:
-    place = places[0]
-    if len(places) > 1:
-        sources = [Source(one.id, ITEMS, key) for one in places]
-        values: list[Cell] = [reader.number(sources, f"runs and items: {name}") for name in ("mean", "low", "high")]
-    else:
-        values = [find_number(reader, place, EVALUATION, "results", key, name) for name in ("value", "low", "high")]
-    values.append(find_number(reader, place, EVALUATION, "results", key, "n"))
+    place, n = places[0], find_number(reader, places[0], EVALUATION, "results", key, "n")
     names = [
         found[0] if found else None for found in (find(figure["baselines"]) for find in (find_best_blind, find_best_lookup))
     ]
@@ -72,7 +69,21 @@ def _figure(reader: Reader, key: str, places: Sequence[Place], figure: Mapping[s
     # evaluations of an older plait measured the gap from the majority, and do not say from where
     has_gap = len(places) == 1 and "gap_from" in figure
     gap = find_number(reader, place, EVALUATION, "results", key, "gap_closed") if has_gap else ""
-    return (key, *values, *blind, gap, *lookup)
+    return (Term(key, explain(key)), *list_values(reader, key, places), n, *blind, gap, *lookup)
+
+
+def list_values(reader: Reader, key: str, places: Sequence[Place]) -> list[Number]:
+    """Value, low and high end of a figure: over seeds and items where a configuration has several evaluations, over seeds alone where
+    the figure has no items of its own (a ratio to a base)."""
+    values = [Source(one.id, EVALUATION, STEP.join(("results", key, "value"))) for one in places]
+    if len(places) == 1:
+        ends = (Source(places[0].id, EVALUATION, STEP.join(("results", key, name))) for name in ("value", "low", "high"))
+        return [reader.number([end]) for end in ends]
+    try:
+        sources = [Source(one.id, ITEMS, key) for one in places]
+        return [reader.number(sources, f"runs and items: {name}") for name in ("mean", "low", "high")]
+    except CheckpointError:
+        return [reader.number(values, f"runs: {name}") for name in ("mean", "low", "high")]
 
 
 def _tuning(reader: Reader, place: Place) -> Iterator[Table]:
@@ -131,23 +142,28 @@ def show_final_values(reader: Reader, runs: Sequence[Place]) -> Section:
 
 
 def show_pictures(reader: Reader, runs: Sequence[Place], evaluations: Groups) -> Section:
-    """Sheets and documents of the first evaluation of each configuration, and the last samples of every run."""
-    blocks: list[Block] = []
+    """Sheets and documents of the first evaluation of each configuration, and the last samples of every run. What asks something new is
+    open, recall is folded and says so; the samples of the model that was examined are never left out."""
+    blocks: list[Picture | Samples] = []
     for configuration, places in evaluations.items():
         place, prefix = places[0], f"{configuration}: " if len(evaluations) > 1 else ""
         results = reader.json(place.folder / EVALUATION)["results"]
-        opened: set[str] = set()
-        for key in results:
-            task, name = key.split("/")[1], key.replace("/", "-")
-            is_open = task in OPEN and task not in opened
+        for key in sorted(results, key=lambda key: key.split("/")[0] in RECALL):
+            (split, task), name = key.split("/"), key.replace("/", "-")
+            title = f"{prefix}{'recall, ' if split in RECALL else ''}{key} ({explain(key)})"
+            is_open = task in OPEN and split not in RECALL
             for kind, file in ((Picture, f"sheets/{name}.png"), (Samples, f"samples/{name}.json")):
                 if task in HEADLINES and (place.folder / file).is_file():
+                    rank = 0 if kind is Samples and is_open else 1 if is_open else 2
+                    folded = not is_open or (kind is Picture and task != OPEN[0])
                     count = {"count": CARDS} if kind is Samples else {}
-                    blocks.append(kind(f"{prefix}{key}", place.id, file, is_folded=not is_open, **count))
-                    opened.add(task)
-    for run in runs:
+                    blocks.append(kind(title, place.id, file, is_folded=folded, rank=rank, **count))
+    for number, run in enumerate(runs[::-1]):
         for page in sorted((run.folder / "samples").glob("*.json"))[-1:]:
             file = page.relative_to(run.folder).as_posix()
             count = ROW if len(runs) > 1 else CARDS
-            blocks.append(Samples(f"{run.label}, {page.stem}", run.id, file, count, is_folded=bool(evaluations)))
-    return Section("What it looks like", tuple(blocks), "The first items of each kind, not chosen.")
+            rank = 0 if number == 0 else 2 + number
+            title = f"{run.label}, {page.stem}, after training"
+            blocks.append(Samples(title, run.id, file, count, is_folded=bool(evaluations), rank=rank))
+    blocks.sort(key=lambda block: block.is_folded)
+    return Section("What it looks like", tuple(blocks), f"The first items of each kind, not chosen. {LEGEND}")

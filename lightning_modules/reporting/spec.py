@@ -42,7 +42,15 @@ class Number:
         return format(self.value, self.form)
 
 
-Cell = str | Number
+@dataclass(frozen=True)
+class Term:
+    """A name that is explained where it stands."""
+
+    text: str
+    about: str = ""
+
+
+Cell = str | Number | Term
 """A word in backticks is a name to be copied (an id, a hash), never a number"""
 
 
@@ -54,6 +62,53 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     title: str = ""
     is_folded: bool = False
+
+    @property
+    def numbers(self) -> Iterator[Number]:
+        """Those of the cells, in order."""
+        return (cell for row in self.rows for cell in row if isinstance(cell, Number))
+
+
+@dataclass(frozen=True)
+class Prose:
+    """Sentences in which every number says where it comes from."""
+
+    sentences: tuple[tuple[str | Number, ...], ...]
+
+    @property
+    def numbers(self) -> Iterator[Number]:
+        """Those of the sentences, in order."""
+        return (piece for sentence in self.sentences for piece in sentence if isinstance(piece, Number))
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure between 0 and 1 with its interval, beside the best answer that did not need the skill."""
+
+    name: Term
+    value: Number
+    low: Number
+    high: Number
+    blind: Number | None = None
+    blind_name: str = ""
+
+    @property
+    def numbers(self) -> tuple[Number, ...]:
+        """As they are shown."""
+        return (self.value, self.low, self.high, *((self.blind,) if self.blind else ()))
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars one below the other."""
+
+    bars: tuple[Bar, ...]
+    title: str = ""
+
+    @property
+    def numbers(self) -> Iterator[Number]:
+        """Those of the bars, in order."""
+        return (number for bar in self.bars for number in bar.numbers)
 
 
 @dataclass(frozen=True)
@@ -75,23 +130,32 @@ class Plot:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture file of a run."""
+    """A picture file of a run; what has the highest `rank` is left out first where a page would grow too large, 0 never is."""
 
     title: str
     run: str
     file: str
     is_folded: bool = True
+    rank: int = 1
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Interleaved samples of a run: the first `count` cards of one of its pages."""
+    """Interleaved samples of a run: the first `count` cards of one of its files of samples."""
 
     title: str
     run: str
     file: str
     count: int
     is_folded: bool = True
+    rank: int = 1
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A few samples of several kinds in one row: what it looks like, at a glance."""
+
+    samples: tuple[Samples, ...]
 
 
 @dataclass(frozen=True)
@@ -119,7 +183,7 @@ class Text:
     title: str = ""
 
 
-Block = Table | Plot | Picture | Samples | Lineage | Text
+Block = Prose | Strip | Chart | Table | Plot | Picture | Samples | Lineage | Text
 
 
 @dataclass(frozen=True)
@@ -137,18 +201,20 @@ class Report:
 
     Args:
         folders: id of every run that is named -> its folder.
-        tracked: ids under which W&B knows the runs.
+        tracked: id of a run -> ids under which W&B knows it.
+        configurations: id of a run -> its configuration, which it shares with its repetitions.
     """
 
     title: str
     sections: tuple[Section, ...]
     folders: Mapping[str, str]
-    tracked: tuple[str, ...] = ()
+    tracked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    configurations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def numbers(self) -> Iterator[Number]:
-        """Every number of the tables, in reading order."""
+        """Every number of sentences, charts and tables, in reading order."""
         for section in self.sections:
             for block in section.blocks:
-                if isinstance(block, Table):
-                    yield from (cell for row in block.rows for cell in row if isinstance(cell, Number))
+                if isinstance(block, Prose | Chart | Table):
+                    yield from block.numbers

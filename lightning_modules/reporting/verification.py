@@ -17,10 +17,13 @@ from typing import Any
 from lightning_modules.reporting.markdown import BEGIN, END
 from lightning_modules.reporting.sources import METRICS, Reader
 from lightning_modules.reporting.spec import Number, Source
+from lightning_modules.reporting.workspace import read_sources
 from plait.errors import CheckpointError, PlaitError
 
 NUMERIC = re.compile(r"[-+]?(\d[\d,]*)?\.?\d+(e[-+]?\d+)?%?|nan|-?inf", re.IGNORECASE)
 """a whole cell that reads as a number"""
+BOLD = re.compile(r"(?<!\\)\*\*([^*]+)\*\*")
+"""how a number stands in a sentence of Markdown"""
 
 
 @dataclass
@@ -185,13 +188,14 @@ def _numeric_cells(text: str) -> Iterator[str]:
     for line in text.splitlines():
         if line.startswith("| "):
             yield from (cell.strip() for cell in line.strip("| ").split(" | ") if NUMERIC.fullmatch(cell.strip()))
+        else:
+            yield from (bold for bold in BOLD.findall(line) if NUMERIC.fullmatch(bold))
 
 
 def _markdown_of(text: str, path: Path) -> str:
-    """A Markdown file as it is; of a W&B report all Markdown, and the list of its last block of code."""
+    """A Markdown file as it is; of a W&B report all Markdown, and the list of the file of sources beside it."""
     if path.suffix != ".json":
         return text
-    blocks: list[Mapping[str, Any]] = json.loads(text)["spec"]["blocks"]
-    tables = "\n".join(block["content"] for block in blocks if block["type"] == "markdown-block")
-    code = [line["children"][0]["text"] for block in blocks if block["type"] == "code-block" for line in block["children"]]
-    return f"{tables}\n{BEGIN}{''.join(code)}{END}"
+    stored: Mapping[str, Any] = json.loads(text)
+    tables = "\n".join(block["content"] for block in stored["spec"]["blocks"] if block["type"] == "markdown-block")
+    return f"{tables}\n{BEGIN}{read_sources(stored, path)}{END}"

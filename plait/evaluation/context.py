@@ -37,6 +37,21 @@ from plait.evaluation.understanding import ANSWER_TOKENS, CAPTION_TOKENS, Questi
 NUM_EXAMPLES = (0, 2, 4)
 
 
+ABOUT = {
+    **{
+        f"context_{k}": (
+            f"after {k or 'no'} examples",
+            f"share of right answers (drawing, captions, questions) after {k} solved examples",
+        )
+        for k in NUM_EXAMPLES
+    },
+    "context_gain": (
+        "",
+        "what four solved examples before the prompt add to the share: 0 ignores them, below 0 is confused by them",
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Example:
     """A solved training document: its spans, and its answer as a judge reads it."""

@@ -23,6 +23,19 @@ NUM_PICTURES = 8
 _THROWS = 100
 
 
+ABOUT = {
+    "interleaved": (
+        "drawing eight pictures in a row",
+        "share of right pictures in stories of eight, longer than any that was trained",
+    ),
+    "interleaved_slope": (
+        "",
+        "change of that share from one picture to the next: 0 does not tire, below 0 gets worse on the way",
+    ),
+    **{f"interleaved_picture_{place}": ("", f"share of right pictures at place {place} of eight") for place in range(1, 9)},
+}
+
+
 def judge_decay(bench: Bench, blind: BlindAnswers, split: str) -> tuple[dict[str, Figure], list[Record]]:
     """Let the model draw the pictures of long stories.
 

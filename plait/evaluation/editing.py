@@ -13,6 +13,8 @@ from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.figures import Figure, Record, summarise
 from plait.evaluation.scoring import describe_finding, describe_scene, imagine, score_edit
 
+ABOUT = {"edits": ("editing", "share of instructions after which the picture shows the change, and only the change")}
+
 
 def judge_edits(bench: Bench, blind: BlindAnswers, split: str) -> tuple[dict[str, Figure], list[Record]]:
     """Carry out the instructions of a split.

@@ -19,6 +19,12 @@ from plait.evaluation.scoring import describe_finding, score_scene
 NAMES = {1: "one_object", 2: "two_objects"}
 
 
+ABOUT = {
+    "one_object": ("drawing one thing", "share of captions whose picture shows the thing, in its colour and place"),
+    "two_objects": ("drawing two things", "share of captions whose picture shows both things, each in its colour and place"),
+}
+
+
 def judge_generation(bench: Bench, blind: BlindAnswers, split: str, num_things: int) -> tuple[dict[str, Figure], list[Record]]:
     """Draw the captions of a split's scenes with so many things.
 

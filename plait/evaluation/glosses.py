@@ -35,6 +35,14 @@ BITS, CHOICE = "bits_per_byte", "gloss_choice"
 log = logging.getLogger(__name__)
 
 
+ABOUT = {
+    BITS: ("", "bits that the model needs per byte of unseen dictionary glosses (lower is better)"),
+    f"{BITS}_kept": ("", "the base's bits over the model's: 1 keeps all of the base's knowledge of text"),
+    CHOICE: ("choosing a word's gloss", "share of words whose own gloss, of four, costs the fewest bits"),
+    f"{CHOICE}_kept": ("", "the model's share over that of the base it started from: 1 keeps all"),
+}
+
+
 @dataclass(frozen=True)
 class Question:
     """A word, its gloss (first) and three others."""

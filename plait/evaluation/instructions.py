@@ -57,6 +57,25 @@ MOST_PICTURES = 3
 """one more than is asked for: a model that does not stop is seen to"""
 
 
+ABOUT = {
+    "instructions": (
+        "following other wordings",
+        "share of prompts in words never trained that are answered rightly, in the form asked",
+    ),
+    "instructions_english": ("following plain English", "the same for forms asked in words that the world does not use"),
+    "instructions_drawing": ("", "drawing, asked in other words"),
+    "instructions_captions": ("", "captions, asked in other words"),
+    "instructions_questions": ("", "questions, asked in other words"),
+    "instructions_one_colour": ("", "a question whose answer must be one colour"),
+    "instructions_as_caption": ("", "the same question, whose answer must be a caption"),
+    "instructions_one_word": ("", "the same question, whose answer must be one word"),
+    "instructions_sentence": ("", "the same question, whose answer must be a whole sentence"),
+    "instructions_three_words": ("", "the same question, whose answer must be three words at most"),
+    "instructions_two_answers": ("", "two questions at once, answered in their order"),
+    "instructions_two_pictures": ("", "two pictures, drawn in the order asked"),
+}
+
+
 def judge_instructions(bench: Bench, blind: BlindAnswers, split: str) -> tuple[dict[str, Figure], list[Record]]:
     """Ask in other words and in prescribed forms.
 

@@ -30,6 +30,23 @@ MAX_PICTURES = 6
 TEXT_TOKENS = 160
 
 
+ABOUT = {
+    "stories": (
+        "telling stories",
+        "share of stories, told from a first sentence, of the right form whose pictures all agree with them",
+    ),
+    "stories_grammar": ("", "share of these stories of the right form: sentence, picture, sentence, picture, ..."),
+    "stories_agreement": ("illustrating its own stories", "share of a story's pictures that show what its own sentences say"),
+    "stories_sense": (
+        "",
+        "share of a story's sentences that can be said of the scene before (nothing goes away that is not there)",
+    ),
+    "stories_answers": ("", "share of closing questions answered rightly, where a story ends with one"),
+    "stories_told": ("illustrating given stories", "share of pictures that show the scene, where the sentences are given"),
+    "stories_told_perfect": ("", "share of given stories of which every picture is right"),
+}
+
+
 def judge_stories(bench: Bench, blind: BlindAnswers, split: str) -> tuple[dict[str, Figure], list[Record]]:
     """Let the model tell stories from first sentences of a split.
 

@@ -18,6 +18,17 @@ from plait.evaluation.figures import Figure, Record, Scores, summarise
 from plait.evaluation.scoring import describe_finding, describe_scene, score_scene
 from plait.evaluation.verifier import Calibration
 
+ABOUT = {
+    "reconstruction": (
+        "keeping pictures as codes",
+        "share of pictures that show their scene after encoding and decoding: the ceiling",
+    ),
+    "reconstruction_pixel_error": (
+        "",
+        "mean difference of a decoded picture from its original; white to black is 1 (lower is better)",
+    ),
+}
+
 
 @dataclass(frozen=True)
 class CodebookHealth:

@@ -9,6 +9,19 @@ from plait.errors import DocumentError
 from plait.evaluation.agreement import Finding, compare_edit, compare_scene
 from plait.evaluation.figures import MAIN
 
+ABOUT_SCORES = {
+    "objects": "the same, of which only the things must be right",
+    "colours": "the same, of which only the colours must be right",
+    "cells": "the same, of which each thing must be in its colour, wherever it stands",
+    "places": "the same, of which only the places must be right",
+    "relation": "the same, of which only left, right, above or below must be right",
+    "unrecognisable": "share in which the judge recognises nothing (lower is better)",
+    "ungrammatical": "share that is no caption of the world's grammar at all (lower is better)",
+    "change": "share in which what had to change has changed, whatever became of the rest",
+    "rest": "share in which what had to stay has stayed, whatever became of the change",
+}
+"""what a score says, for the figures <figure>_<score>"""
+
 
 def imagine(things: Collection[Thing]) -> Finding:
     """A described scene as if it had been seen without doubt: captions and blind answers are compared like pictures."""

@@ -25,6 +25,23 @@ CAPTION_TOKENS = 40
 ANSWER_TOKENS = 12
 
 
+ABOUT = {
+    "captions": (
+        "captioning two things",
+        "share of pictures whose caption names both things, their colours and places without a fault",
+    ),
+    "captions_one_object": ("captioning one thing", "the same for pictures of one thing"),
+    "vqa": ("answering questions", "share of right answers about pictures, each type of question weighing the same"),
+    "dense_vqa": ("answering about full boards", "share of right answers about boards of many things"),
+    "vqa_colour": ("", "what colour is the car ?"),
+    "vqa_count": ("", "how many red objects are there ?"),
+    "vqa_exists": ("", "is there a red car ?"),
+    "vqa_same_colour": ("", "are the objects the same colour ?"),
+    "vqa_what": ("", "what is on the left ?"),
+    "vqa_where": ("", "where is the car ?"),
+}
+
+
 def judge_captions(bench: Bench, blind: BlindAnswers, split: str, task: str) -> tuple[dict[str, Figure], list[Record]]:
     """Caption the pictures of a split.
 

@@ -82,6 +82,9 @@ def write_evaluation(folder: Path, id: str, rights: list[int]) -> Path:
     (folder / "items.json").write_text(json.dumps({"val/two_objects": items}))
     (folder / "sheets").mkdir()
     Image.new("RGB", (64, 32), "blue").save(folder / "sheets" / "val-two_objects.png")
+    document = Document((TextSpan("a red car"), ImageSpan("drawn")))
+    shown = Sample(document, {"drawn": Image.new("RGB", (8, 8), "red")}, {"right": True}, 2**60, 1, "val/two_objects")
+    write_samples([shown] * 3, folder / "samples" / "val-two_objects.html")
     return folder
 
 
