@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from lightning_modules.reporting.content import describe_runs
 from lightning_modules.reporting.markdown import render_markdown
 from lightning_modules.reporting.page import render_page
@@ -32,7 +34,7 @@ def write_report(
     project: str = "plait",
     entity: str | None = None,
     summary: str | None = None,
-    expected: Mapping[str, Sequence[float]] | None = None,
+    expected: Mapping[str, Sequence[float]] | str | None = None,
 ) -> str:
     """Write a report, or verify one.
 
@@ -43,7 +45,8 @@ def write_report(
         target: wandb adds a W&B report: its JSON beside the page, and in W&B itself where there is an entity.
         verify: a report that is read again instead; `runs` then says where runs lie that have moved.
         project, entity: of W&B.
-        expected: figure name -> (lowest, highest) of several runs of the recipe; what lies below is said first.
+        expected: figure name -> (lowest, highest) of several runs of the recipe, or the same as a text of YAML; what lies below is said
+            first.
         summary: path for a copy of the evaluation's flat summary, with the cost of every run added.
 
     Returns:
@@ -64,7 +67,7 @@ def write_report(
         raise RecipeError(f"page={path}: expected a file that ends in .html or .md.")
     if not named:
         raise RecipeError("A report about which runs? Expected runs=[<folder>,...]; a multirun or a curriculum is one folder.")
-    report = describe_runs(named, title, expected)
+    report = describe_runs(named, title, _read_expected(expected))
     path.parent.mkdir(parents=True, exist_ok=True)
     render = render_page if path.suffix == ".html" else render_markdown
     path.write_text(render(report, path.parent), encoding="utf-8")
@@ -74,6 +77,17 @@ def write_report(
     if summary is not None:
         write_json(summary, _summarise(report, evaluation))
     return str(path)
+
+
+def _read_expected(expected: Mapping[str, Sequence[float]] | str | None) -> dict[str, tuple[float, ...]]:
+    """What a curriculum hands over stands in one word of its command, so it is a text there."""
+    try:
+        given = yaml.safe_load(expected) if isinstance(expected, str) else expected
+        return {str(key): tuple(float(end) for end in ends) for key, ends in dict(given or {}).items()}
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise RecipeError(
+            f"expected={expected!r} cannot be read ({error}): expected a figure and its range, as {{val/captions: [0.8, 1.0]}}."
+        ) from error
 
 
 def _send(report: Report, path: Path, project: str, entity: str | None) -> None:

@@ -11,7 +11,7 @@ from lightning_modules.reporting.lineage import draw_lineage
 from lightning_modules.reporting.opening import Expected, open_report
 from lightning_modules.reporting.provenance import list_licences, show_ledgers, show_passports, summarise_runs
 from lightning_modules.reporting.results import show_curves, show_figures, show_final_values, show_pictures
-from lightning_modules.reporting.sources import Reader, find_places
+from lightning_modules.reporting.sources import Reader, find_places, find_tracked
 from lightning_modules.reporting.spec import Report, Section
 
 
@@ -40,11 +40,7 @@ def describe_runs(folders: Sequence[str], title: str = "report", expected: Expec
     sections += [show_final_values(reader, runs), show_ledgers(reader, group_runs(runs))]
     sections += [Section("Where the weights come from", (draw_lineage(reader, runs),)), *summarise_runs(reader, places)]
     sections += [show_passports(reader, group_runs(runs)), list_licences(reader, runs)]
-    # a run that was resumed may have several folders of W&B, and one id
-    tracked = {
-        run.id: tuple(dict.fromkeys(path.name.rsplit("-", 1)[-1] for path in sorted((run.folder / "wandb").glob("*run-*"))))
-        for run in places
-    }
+    tracked = {place.id: find_tracked(place.folder) for place in places}
     return Report(
         title,
         tuple(section for section in sections if section.blocks),

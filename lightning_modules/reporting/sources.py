@@ -4,6 +4,7 @@ The same functions read a number when a report is built and when it is verified.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from lightning_modules.mirroring.record import MIRROR_FILE
 from lightning_modules.reporting.spec import Number, Source
 from plait.checkpoints import MANIFEST
 from plait.errors import CheckpointError
@@ -19,6 +21,7 @@ from plait.evaluation.arms import compare_arms
 from plait.evaluation.statistics import bootstrap_mean
 from plait.runs import Run
 
+TRACKED_ID = re.compile(r"[\w-]+")
 METRICS, ITEMS, EVALUATION, STEP = "metrics.jsonl", "items.json", "evaluation.json", " > "
 DEPTH = 4
 """of folders below the one that is named: study, arm, seed, stage"""
@@ -71,6 +74,14 @@ def find_places(folders: Sequence[str]) -> list[Place]:
     return [
         Place(folder, _read_id(folder), label, _without_seed(label)) for (_, folder), label in zip(unique, labels, strict=True)
     ]
+
+
+def find_tracked(folder: Path) -> tuple[str, ...]:
+    """The ids under which W&B knows a run; a run that was resumed has several folders there and one id."""
+    names = [path.name.rsplit("-", 1)[-1] for path in sorted((folder / "wandb").glob("*run-*"))]
+    if (folder / MIRROR_FILE).is_file():
+        names.append(str(read_json(folder / MIRROR_FILE).get("id")))
+    return tuple(name for name in dict.fromkeys(names) if TRACKED_ID.fullmatch(name))
 
 
 def _name_all(found: Sequence[tuple[Path, Path]]) -> list[str]:

@@ -141,6 +141,7 @@ def test_the_job_writes_page_and_summary(multirun: Path, evaluations: Path, tmp_
         ({}, "A report about which runs"),
         ({"runs": ["x"], "page": "x.pdf"}, r"page=x.pdf: expected a file that ends in .html or .md"),
         ({"runs": ["x"], "target": "x.html"}, "expected page or wandb"),
+        ({"runs": ["x"], "expected": "{val/captions: many}"}, "expected a figure and its range"),
     ],
 )
 def test_what_is_no_report_is_refused(given: dict, message: str, tmp_path: Path) -> None:
