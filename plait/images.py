@@ -155,7 +155,9 @@ def fit_square(image: Image.Image, size: int, fit: str) -> Image.Image:
 def check_fit(fit: str) -> None:
     """Refuse a fit that there is not (RecipeError)."""
     if fit not in FITS:
-        raise RecipeError(f"data.fit is {fit!r}, expected {' or '.join(FITS)}. Next: set data.fit=<one of them>.")
+        raise RecipeError(
+            f"fit is {fit!r}, expected {' or '.join(FITS)}. Next: set data.fit (of plait-generate: fit) to one of them."
+        )
 
 
 def to_tensor(pictures: Image.Image | Sequence[Image.Image]) -> Images:

@@ -56,6 +56,15 @@ def test_unknown_word_is_named_with_neighbours(words: WordTokenizer) -> None:
         words.encode("<start_of_turn> zzzzqqqq")
 
 
+def test_capitals_are_no_other_words_and_the_known_spelling_is_proposed(words: WordTokenizer) -> None:
+    with pytest.raises(VocabularyError) as refusal:
+        words.encode("A Red Heart")
+    assert "Unknown words 'A', 'Red', 'Heart' in 'A Red Heart'" in str(refusal.value)
+    assert "'a' for 'A'; 'red' for 'Red'; 'heart' for 'Heart'. Reword the text, for example 'a red heart'" in str(refusal.value)
+    with pytest.raises(VocabularyError, match=r"'Is' for 'IS'; 'cups' for 'cop'\. Reword the text or train"):
+        words.encode("IS cop")
+
+
 def test_foreign_ids_are_refused(words: WordTokenizer) -> None:
     with pytest.raises(VocabularyError, match=f"Id {words.size} is not a text id"):
         words.decode([words.size])

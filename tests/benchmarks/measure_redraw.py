@@ -12,13 +12,13 @@ from typing import Any
 
 from side_by_side import CLOCKS, Median, Report, format_median, read_options
 
-from lightning_modules.workbench import Workbench
+from lightning_modules.workbench import open_run
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "as the run draws": {},
-    "guidance 1": {"image": {"guidance": 1.0}},
-    "guidance 4": {"image": {"guidance": 4.0}},
-    "temperature 1": {"image": {"temperature": 1.0}, "text": {"temperature": 1.0, "top_p": 1.0}},
+    "guidance 1": {"guidance": 1.0},
+    "guidance 4": {"guidance": 4.0},
+    "temperature 1": {"temperature": 1.0, "text_temperature": 1.0, "text_top_p": 1.0},
 }
 MOST_S = 5.0
 
@@ -28,7 +28,8 @@ def main() -> None:
     clock, run = CLOCKS[options.clock], Path(os.environ.get("PLAIT_DEMO", "outputs/demo"), "instruction")
     report = Report("redraw", "Four documents redrawn with another setting", options)
     began = clock()
-    desk = Workbench(run)
+    desk = open_run(run)
+    assert desk.model.vision_tokenizer is not None, "the model is opened when it is first asked for"
     opened = clock() - began
     documents = [desk.world.source(task, "val")[0] for task in ("two_objects", "edits", "stories")]
     seconds: dict[str, list[float]] = {name: [] for name in ("first of all", *SETTINGS)}
@@ -36,7 +37,9 @@ def main() -> None:
         order = list(SETTINGS)[number % len(SETTINGS) :] + list(SETTINGS)[: number % len(SETTINGS)]
         for name in order if number >= 0 else order[:1]:
             began = clock()
-            samples = desk.redraw(["a red car to the left of a green key", *documents], **SETTINGS[name])
+            drawing = {key: value for key, value in SETTINGS[name].items() if not key.startswith("text_")}
+            samples = [*desk.draw("a red car to the left of a green key", **drawing)]
+            samples += desk.go_on(documents, max_tokens=48, **SETTINGS[name])
             seconds[name if number >= 0 else "first of all"].append(clock() - began)
             assert len(samples) == 4
     parameters = sum(tensor.numel() for tensor in desk.model.parameters())

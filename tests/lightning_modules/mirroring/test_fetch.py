@@ -11,7 +11,7 @@ import wandb
 from lightning_modules.mirroring.content import make_artifacts
 from lightning_modules.mirroring.fetch import fetch_run
 from lightning_modules.mirroring.record import read_json
-from lightning_modules.workbench import Workbench
+from lightning_modules.workbench import open_run
 from plait.errors import CheckpointError
 from plait.runs import Run
 
@@ -88,7 +88,7 @@ def test_a_finished_run_comes_back_whole_and_draws_the_same(small_run, tmp_path,
     assert there.ledger.to_json() == here.ledger.to_json()
     assert [sample.document for sample in there.samples] == [sample.document for sample in here.samples]
     assert there.samples[0].page.read_text() == here.samples[0].page.read_text()
-    drawn, expected = (Workbench(run.folder).redraw(["a red car"])[0].document for run in (there, here))
+    drawn, expected = (open_run(run.folder).draw("a red car")[0].document for run in (there, here))
     assert drawn == expected
     # by an artifact, and over what an earlier call left
     name = next(name for name in hand_over(small_run / "instruction", "ins1", True).stored if name.startswith("weights"))
