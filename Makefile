@@ -35,8 +35,9 @@ demo: $(STAMP) ## train a tokenizer and Liquid, evaluate, write the report (10 t
 test: $(STAMP) ## every test, CPU only, without network, in two processes (make test WORKERS=0: in this one)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
 
-lab: $(STAMP) ## JupyterLab in notebooks/
-	$(BIN)/jupyter lab --notebook-dir notebooks $(ARGS)
+lab: $(STAMP) ## JupyterLab on copies of the notebooks in lab/, which git ignores
+	@$(BIN)/python notebooks/lab.py
+	$(BIN)/jupyter lab --notebook-dir lab $(ARGS)
 
 lint: $(STAMP) ## ruff over code and notebooks
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@
     Comparison.below("outputs/sketches")               # all configurations of a multirun, seeds together
     desk.figures, desk.metrics, desk.samples, desk.config, desk.ledger, desk.passport, desk.cost, desk.folder, desk.is_complete
     desk.curves("train/text_loss_nats", "train/image_loss_nats")
+    desk.controls("a red car")                         # knobs for prompt, guidance, temperature and seed
     desk.model, desk.world, desk.policies
 
 A picture is the path of a file, a PIL picture, an array of uint8, or the id of a picture of the world. Settings of sampling are those of
@@ -32,12 +33,14 @@ from typing import Any
 from lightning_modules.desk.answers import Answers
 from lightning_modules.desk.asking import Asker
 from lightning_modules.desk.comparing import Comparison, find_evaluation
+from lightning_modules.desk.controls import Controls
 from lightning_modules.desk.shelf import Source
 from lightning_modules.instantiate import Assembly
 from lightning_modules.launch import adopt_run, load_bases
 from lightning_modules.loops import further
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.mirroring.fetch import fetch_run
+from lightning_modules.project import find_project, find_upward
 from lightning_modules.recipes import is_saved_model
 from lightning_modules.screen import draw_curves
 from plait.document import Document
@@ -49,26 +52,27 @@ WANDB_PATH = re.compile(r"[^/\s]+/[^/\s]+/[^/\s]+")
 log = logging.getLogger(__name__)
 
 
-def open_run(place: str | Path, fetched: str | Path = "outputs/wandb") -> "Desk":
+def open_run(place: str | Path, fetched: str | Path | None = None) -> "Desk":
     """A run by its folder, or by its path in W&B; it may still go on. A saved model (`plait-export`) opens too, as far as it goes.
 
     Args:
-        place: a folder, entity/project/run, or entity/project/artifact:version.
-        fetched: where runs from W&B are put.
+        place: a folder here or, from a notebook, in a folder above up to the project; entity/project/run; or
+            entity/project/artifact:version.
+        fetched: where runs from W&B are put; by default outputs/wandb of the project.
 
     Raises:
         CheckpointError: there is no run.
     """
-    place = Path(place).expanduser() if isinstance(place, Path) or str(place).startswith("~") else place
-    if Path(place).is_dir():
-        return Desk(place)
+    found = find_upward(place)
+    if found is not None and found.is_dir():
+        return Desk(found)
     # a path that begins in a folder of this machine was meant as one
     if not WANDB_PATH.fullmatch(str(place)) or Path(str(place).partition("/")[0]).is_dir():
         raise CheckpointError(
             f"{place} is no folder here and no path of W&B. Expected the folder of a run, entity/project/run, or "
             "entity/project/artifact:version. Next: check the path."
         )
-    return Desk(fetch_run(str(place), fetched))
+    return Desk(fetch_run(str(place), find_project() / "outputs" / "wandb" if fetched is None else fetched))
 
 
 class Desk(Run):
@@ -151,6 +155,10 @@ class Desk(Run):
             CheckpointError: one of them has no evaluation; with the command that makes it.
         """
         return Comparison.of_runs([self, *(other if isinstance(other, Run) else open_run(other) for other in others)])
+
+    def controls(self, prompt: str, num_samples: int = 4) -> Controls:
+        """Knobs for prompt, guidance, temperature and seed, to be shown in a cell."""
+        return Controls(self, prompt, num_samples)
 
     @property
     def figures(self) -> dict[str, Any]:

@@ -57,13 +57,14 @@ def sketches(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sketch_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of `plait-train curriculum=sketch`, made once by the command itself: a tokenizer whose pictures can just be
-    recognised, a language model that has hardly begun, evaluation and report. The notebooks read it; never write into it."""
-    folder = tmp_path_factory.mktemp("runs") / "sketch"
-    # Hydra's own files go where the run goes, not below the directory in which the tests were started
-    _train("curriculum=sketch", f"paths.folder={folder}", f"hydra.run.dir={folder}")
-    return folder
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a finished run of the demo's own kind in outputs/demo: small and hardly trained, but made by a curriculum in processes
+    of its own, two for each training (its stored config says so), with paths relative to the project. Read it, never write into it."""
+    project = tmp_path_factory.mktemp("project")
+    (project / "pyproject.toml").touch()
+    words = ("curriculum=sketch", "+job.trainer=ddp_cpu", "paths.folder=outputs/demo", "hydra.run.dir=outputs/demo")
+    _train(*words, cwd=project)
+    return project
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +79,8 @@ def synergen_vl_sketch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _train(*words: str, **environment: str) -> None:
+def _train(*words: str, cwd: Path = ROOT, **environment: str) -> None:
     command = [sys.executable, "-m", "lightning_modules.train", *words]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **ONE_THREAD, **environment}, capture_output=True, text=True)
+    environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT), **environment}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"

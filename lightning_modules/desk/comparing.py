@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from lightning_modules.jobs.comparison import compare_runs
+from lightning_modules.project import find_upward
 from lightning_modules.records import read_job
 from lightning_modules.reporting.groups import find_evaluations
 from lightning_modules.reporting.verdicts import conclude, draw_table, list_verdicts, stack_sheets
@@ -54,7 +55,7 @@ class Comparison:
     @classmethod
     def below(cls, folder: str | Path, reference: str | None = None) -> "Comparison":
         """The configurations of a study or multirun, with the seeds of each as its row."""
-        return cls(find_evaluations(folder), reference)
+        return cls(find_evaluations(find_upward(folder) or folder), reference)
 
     @property
     def verdicts(self) -> list[dict[str, Any]]:

@@ -119,7 +119,8 @@ def test_an_exported_model_is_asked_as_far_as_it_goes(small_run, desk, tmp_path)
         _ = mine.world
 
 
-def test_evaluations_are_found_beside_the_run_and_compared(sketch_run):
+def test_evaluations_are_found_beside_the_run_and_compared(project):
+    sketch_run = project / "outputs" / "demo"
     desk = open_run(sketch_run / "instruction")
     assert desk.figures["val/captions"]["n"] > 0
     comparison = desk.compare(sketch_run / "instruction")
