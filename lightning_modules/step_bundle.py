@@ -88,8 +88,8 @@ def replay(bundle: str | Path, model: nn.Module, rank: int = 0) -> dict[str, Any
 
     Args:
         bundle: the folder of the step, such as <run>/not_finite/step-000731.
-        model: the model of the run, as training had it (in training mode, frozen parts at rest); its weights are replaced by those of the
-            bundle.
+        model: the model of the run, as training had it (in training mode, frozen parts at rest), for example
+            `Assembly(read_config(run)).build("model").train()`; its weights are replaced by those of the bundle.
 
     Returns:
         {"step", "what": the first thing that is not finite, or None, "losses": per micro-batch the weighted loss}.

@@ -7,7 +7,10 @@ the examinations; `figures` holds every further score as well. Markdown and flat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-FIELDS = ("row", "column", "value", "low", "high", "n", "seeds", "baselines", "minus_reference", "p_adjusted", "verdict")
+FIELDS = (
+    *("row", "column", "value", "low", "high", "n", "seeds", "baselines", "gap_from", "gap_closed", "exceeds_lookup"),
+    *("minus_reference", "p_adjusted", "verdict"),
+)
 """of a record, before those of the protocol"""
 
 
@@ -75,7 +78,8 @@ def list_records(table: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
             baselines = ", ".join(f"{baseline} {value:.3f}" for baseline, value in figure.get("baselines", {}).items())
             facts = [figure[field] for field in ("value", "low", "high", "n")]
             verdict = [gap.get("value"), gap.get("p_adjusted"), gap.get("verdict", "")]
-            records.append([name, key, *facts, len(row["runs"]), baselines, *verdict, *protocol])
+            standing = [figure.get(field) for field in ("gap_from", "gap_closed", "exceeds_lookup")]
+            records.append([name, key, *facts, len(row["runs"]), baselines, *standing, *verdict, *protocol])
     return [*FIELDS, *(f"protocol/{field}" for field in fields)], records
 
 
