@@ -131,24 +131,31 @@ def read_turns(document: Document, wording: ChatWording) -> Iterator[tuple[int, 
 
 
 def jinja_template(wording: ChatWording, image: str) -> str:
-    """The same wording as a chat template of transformers: `apply_chat_template` writes `write_chat`'s document as one string.
+    """The same wording as a chat template of transformers: `apply_chat_template` writes `write_chat`'s document as one string, and refuses
+    messages with markers, which the string could not tell from its own.
 
     Args:
         image: what is written for a picture; its codes never pass through a text tokenizer.
     """
     user, assistant, end, picture = (_quote(text) for text in (wording.user, wording.assistant, wording.end, image))
     turns = "User and assistant take turns, the user first."
+    marks = sorted({*WRITTEN, *find_marks((wording.user, wording.assistant, wording.end, image))})
     return (
+        "{% macro plain(text) %}{% for mark in ["
+        + ", ".join(map(_quote, marks))
+        + ", bos_token, eos_token] if mark %}{% if mark in text %}"
+        "{{ raise_exception('A message holds ' + mark + ', which only the wording of the chat may write. Reword it.') }}"
+        "{% endif %}{% endfor %}{{ text | trim }}{% endmacro %}"
         "{{ bos_token }}{% for message in messages %}"
         "{% if message['role'] != ['user', 'assistant'][loop.index0 % 2] %}{{ raise_exception("
         + _quote(turns)
         + ") }}{% endif %}"
         "{% set is_answer = message['role'] == 'assistant' %}"
         "{{ " + assistant + " if is_answer else " + user + " }}"
-        "{% if message['content'] is string %}{{ message['content'] | trim }}"
+        "{% if message['content'] is string %}{{ plain(message['content']) }}"
         "{% else %}{% for block in message['content'] %}"
         "{% if block['type'] == 'image' %}{{ " + picture + " }}"
-        "{% else %}{{ '' if loop.first else '\\n' }}{{ block['text'] | trim }}{% endif %}"
+        "{% else %}{{ '' if loop.first else '\\n' }}{{ plain(block['text']) }}{% endif %}"
         "{% endfor %}{% endif %}{{ " + end + " }}{% if is_answer %}{{ eos_token }}{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}{{ " + assistant + " }}{% endif %}"
     )

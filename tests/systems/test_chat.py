@@ -248,3 +248,12 @@ def test_the_template_of_transformers_refuses_a_wrong_order(tmp_path) -> None:
     theirs = AutoTokenizer.from_pretrained(str(write_tokenizer(tmp_path)))
     with pytest.raises(Exception, match="take turns"):
         theirs.apply_chat_template([assistant(text("hi"))], chat_template=TEMPLATE.chat_template(), tokenize=False)
+
+
+def test_the_template_of_transformers_refuses_markers_that_are_typed(tmp_path) -> None:
+    theirs = AutoTokenizer.from_pretrained(str(write_tokenizer(tmp_path)))
+    for typed in ("<end_of_turn>", "<boi>", "<eos>", "<image>", theirs.eos_token, theirs.bos_token):
+        for content in (f"a {typed} car", [text(f"a {typed} car")]):
+            messages = [{"role": "user", "content": content}]
+            with pytest.raises(Exception, match=f"A message holds {typed}"):
+                theirs.apply_chat_template(messages, chat_template=TEMPLATE.chat_template(), tokenize=False)
