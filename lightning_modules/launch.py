@@ -271,6 +271,7 @@ def adopt_run(config: DictConfig) -> None:
     with open_dict(config):
         config.setdefault("paths", {"root": "outputs", "folder": None, "cache": "${paths.root}/cache"})
         config.setdefault("base_command", {})
+        config.setdefault("facts", {"config": {}, "parents": {}, "identity": {}, "folders": {}})
         for key in stored:
             if key not in config:
                 config[key] = stored._get_node(key)

@@ -11,7 +11,7 @@ are taken as they are) are set by the person who starts the process. It does not
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -30,7 +30,7 @@ from plait.errors import RecipeError
 TRUSTED = "PLAIT_TRUSTED_RUNS"
 TRAINING = ("job", "stage", "trainer", "loaders", "callbacks", "logger", "gallery")
 """Nodes of a run that train, write or send."""
-OPENED = ("model", "world", "codes", "tiling")
+OPENED = ("model", "world", "codes", "tiling", "vision")
 """Nodes that opening a run builds."""
 PARTS = re.compile(
     r"plait\.(systems\.\w+\.(build|[A-Z]\w*)|(tokenizers|vision|heads|decoders)\.\w+\.[A-Z]\w*"
@@ -59,15 +59,16 @@ READ_FROM = (
 RELEASE_KEYS = {"_target_", "name_or_folder", "gradient_checkpointing", "bos", "markers", "revision", "subfolder", "gguf_file"}
 """What a node says of a release: other options of transformers run code of a repository, or say where files go."""
 PLACES = ("paths", "base", "base_command", "facts")
-MOST = {"nodes": 20_000, "levels": 40, "characters": 20_000, "number": 2**53}
+MOST = {"nodes": 20_000, "levels": 40, "characters": 20_000, "number": 2**32}
 
 
 @dataclass
 class Shipped:
-    """What the shipped configs name: top node -> targets, target -> key -> how a place below `paths` is written, and the targets and
-    references of special kinds."""
+    """What the shipped configs name: top node -> targets, target or path -> keys, target -> key -> how a place of the process is written
+    (`${paths...}`, `${facts...}`), and the targets and references of special kinds."""
 
     targets: dict[str, set[str]] = field(default_factory=dict)
+    keys: dict[str, set[str]] = field(default_factory=dict)
     places: dict[str, dict[str, set[str]]] = field(default_factory=dict)
     partial: set[str] = field(default_factory=set)
     references: set[str] = field(default_factory=set)
@@ -121,7 +122,8 @@ class _Check:
         for name, node in self.nodes.items():
             self._walk(node, str(name), str(name), 1)
         if not self.is_model:
-            for name in sorted(collect_nodes(self.nodes, OPENED, TRAINING)):
+            start = [*self.nodes] if self.trains else [*OPENED, *self.nodes.get("base", {})]
+            for name in sorted(collect_nodes(self.nodes, start, () if self.trains else TRAINING)):
                 self._at_hand(self.nodes[name], name)
 
     def _walk(self, node: Any, path: str, key: str, level: int) -> None:
@@ -182,11 +184,20 @@ class _Check:
                 f"{path} of {whose} has the _target_ {target!r}, which {self.what} may not name: expected "
                 f"{'a builder of plait.systems or a part of plait' if self.is_model else 'what a shipped config names there, or a part'}"
             )
-        if further := sorted({*node} - RELEASE_KEYS) if "name_or_folder" in node else []:
-            raise _Finding(f"{path}.{further[0]} is {node[further[0]]!r}, an option of a release that {self.what} may not have")
+        known = RELEASE_KEYS if "name_or_folder" in node else self._keys_of_function(target, path)
+        if known and (further := sorted({*map(str, node)} - known)):
+            raise _Finding(
+                f"{path}.{further[0]} is {node.get(further[0])!r}: {target} of {self.what} has {', '.join(sorted(known))} alone"
+            )
         for key, written in self.shipped.places.get(target, {}).items():
-            if key in node and node[key] is not None and node[key] not in written:
+            if node.get(key) is not None and str(node[key]) not in written:
                 raise _Finding(f"{path}.{key} is {node[key]!r}, where {target} writes: expected {' or '.join(sorted(written))}")
+
+    def _keys_of_function(self, target: str, path: str) -> set[str]:
+        """A class of parts or data is built of its arguments; a function does something with them."""
+        if any(word[0].isupper() for word in target.split(".")[-2:]) or PARTS.fullmatch(target):
+            return set()
+        return {"_target_", "_partial_"}.union(*(self.shipped.keys.get(name, ()) for name in (target, path)))
 
     def _text(self, text: Any, path: str, top: str, key: str) -> None:
         if not isinstance(text, str):
@@ -241,7 +252,7 @@ class _Check:
             kind = {"name_or_folder": "model", "path": "dataset"}.get(key)
             if kind and isinstance(value, str):
                 name = _spell(self.nodes, value)
-                if not Path(name).exists() and not is_cached(name, kind):
+                if not name or not (Path(name).exists() or is_cached(name, kind)):
                     fetching = f"hf download {name}" + (" --repo-type dataset" if kind == "dataset" else "")
                     raise _Finding(
                         f"{path}.{key} is {name!r}, which is neither here nor in the Hub's cache of this machine",
@@ -292,39 +303,25 @@ def _read_shipped() -> Shipped:
         for place, node in (content if is_global else {package[1] if package else group: content}).items():
             top = place.partition(".")[0]
             if top not in ("hydra", "defaults"):
-                for target in _iterate_nodes(node):
-                    shipped.targets.setdefault(top, set()).add(target["_target_"])
-                    _note(shipped, target)
-                shipped.references |= {found for one in _iterate_texts(node) for found in RESOLVED.findall(one)}
+                _note(shipped, node, top, place)
     return shipped
 
 
-def _note(shipped: Shipped, node: Mapping[str, Any]) -> None:
-    target = node["_target_"]
-    if "_partial_" in node:
-        shipped.partial.add(target)
-    for key, value in node.items():
-        if isinstance(value, str) and value.startswith("${paths."):
-            shipped.places.setdefault(target, {}).setdefault(key, set()).add(value)
-
-
-def _iterate_nodes(node: Any) -> Iterator[Mapping[str, Any]]:
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield node
-        for value in node.values():
-            yield from _iterate_nodes(value)
+def _note(shipped: Shipped, node: Any, top: str, path: str) -> None:
+    if isinstance(node, str):
+        shipped.references.update(RESOLVED.findall(node))
     elif isinstance(node, list):
-        for value in node:
-            yield from _iterate_nodes(value)
-
-
-def _iterate_texts(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        for value in node.values():
-            yield from _iterate_texts(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _iterate_texts(value)
-    elif isinstance(node, str):
-        yield node
+        for index, value in enumerate(node):
+            _note(shipped, value, top, f"{path}[{index}]")
+    elif isinstance(node, Mapping):
+        target = node.get("_target_")
+        shipped.keys.setdefault(path, set()).update(node)  # a file that changes a node of another one does not say its target
+        if target is not None:
+            shipped.targets.setdefault(top, set()).add(target)
+            shipped.keys.setdefault(target, set()).update(node)
+        if "_partial_" in node:
+            shipped.partial.add(target)
+        for key, value in node.items():
+            if isinstance(value, str) and value.startswith(("${paths.", "${facts.")):
+                shipped.places.setdefault(target, {}).setdefault(key, set()).add(value)
+            _note(shipped, value, top, f"{path}.{key}")

@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lightning_modules.licences import Licence, find_licences
 from lightning_modules.reporting.groups import group_runs
 from lightning_modules.reporting.lineage import draw_lineage
@@ -84,5 +86,7 @@ def _limits(passport: dict[str, Any], is_examined: bool) -> list[str]:
 def _head(licences: list[Licence], passport: dict[str, Any]) -> str:
     names = {name for one in licences for name in one.identifiers}
     licence = names.pop() if len(names) == 1 and all(one.identifiers or "yes" in one.weights for one in licences) else "other"
-    lines = ["---", f"license: {licence}", "library_name: plait", "pipeline_tag: any-to-any", "tags:"]
-    return "\n".join([*lines, *(f"- {tag}" for tag in passport["config"].get("tags", [])), "---", ""])
+    tags = [str(tag) for tag in passport["config"].get("tags", [])]
+    facts = {"license": licence, "library_name": "plait", "pipeline_tag": "any-to-any", "tags": tags}
+    # a dumper of YAML, so that a tag with a line break stays a tag
+    return f"---\n{yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)}---\n"

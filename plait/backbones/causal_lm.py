@@ -90,6 +90,11 @@ class CausalLM(nn.Module):
             RecipeError: there is no such model, it cannot be read, or it cannot be packed or cached.
         """
         source = str(name_or_folder)
+        if (Path(source) / "adapter_config.json").is_file():
+            raise RecipeError(
+                f"name_or_folder={source} holds adapters for another model, which would be fetched by its name: expected the whole model. "
+                "Next: merge them, or name that model."
+            )
         where = {"revision": revision, "subfolder": subfolder, "trust_remote_code": False}
         where |= {"gguf_file": gguf_file} if gguf_file else {}
         safe = {} if gguf_file else {"use_safetensors": True}
