@@ -221,21 +221,3 @@ class Desk(Run):
         if is_saved_model(self.folder):
             return f"Desk({str(self.folder)!r}, a saved model)"
         return f"Desk({str(self.folder)!r}, {'complete' if self.is_complete else 'not complete'})"
-
-
-class Workbench(Desk):
-    """A desk under its former name, for notebooks that are still to be rewritten."""
-
-    def redraw(
-        self, prompts: Sequence[str | Document], *, text: Any = None, image: Any = None, max_tokens: int = 48
-    ) -> list[Any]:
-        """Complete descriptions and documents of the data."""
-        settings = {**(image or {}), **{f"text_{name}": value for name, value in (text or {}).items()}}
-        drawing = dict(image or {})
-        made: list[Any] = []
-        for number, prompt in enumerate(prompts):
-            if isinstance(prompt, str):
-                made += self.draw(prompt, seed=number, **drawing).samples
-            else:
-                made += self.go_on([prompt], seed=number, max_tokens=max_tokens, **settings).samples
-        return made

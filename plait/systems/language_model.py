@@ -4,8 +4,7 @@ It has the vocabulary of a system without code segments, the layout of its docum
 what it learns can be taken over as the part `backbone`. Ours: no paper describes it; the published systems take a released one.
 """
 
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
@@ -21,13 +20,20 @@ from plait.systems.unified import UnifiedModel
 
 
 class PlainTemplate:
-    """No wording at all: texts are read as they stand."""
+    """No wording at all: texts are read as they stand.
+
+    Args:
+        marks: strings that are one id in documents that come worded already (turns of a chat, for stages that follow); in other texts
+            they are refused.
+    """
+
+    def __init__(self, marks: Sequence[str] = ()) -> None:
+        self.marks = tuple(marks)
+        self._markers = match_any({*WRITTEN, *self.marks})
 
     def texts(self) -> Iterator[str]:
         """Nothing is added, so a tokenizer has nothing more to know."""
         yield from ()
-
-    marks: ClassVar[tuple[str, ...]] = ()
 
     def wrap(self, document: Document, counter: int) -> Document:
         """The document itself.
@@ -36,7 +42,8 @@ class PlainTemplate:
             RecipeError: it has pictures, or nothing in it carries loss.
             MarkerError: a text holds a marker.
         """
-        refuse_markers(document.text, match_any(WRITTEN), f"Document {document.id!r}")
+        if not document.is_worded:
+            refuse_markers(document.text, self._markers, f"Document {document.id!r}")
         if document.images or not any(span.loss for span in document.spans):
             raise RecipeError(
                 f"Document {document.id!r} has {len(document.images)} pictures and "
@@ -65,5 +72,5 @@ def build(*, backbone: nn.Module, text_tokenizer: TextTokenizer, template: Plain
     """
     vocabulary = open_vocabulary(backbone, text_tokenizer)
     head = SharedHead(text_and_marker_rows(backbone, vocabulary))
-    builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, ()))
+    builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, (), marks=template.marks))
     return UnifiedModel(backbone=backbone, head=head, builder=builder, template=template, vision_tokenizer=None)

@@ -14,6 +14,7 @@ from plait.errors import DocumentError, MarkerError, PlaitError
 from plait.sequence.builder import SequenceBuilder
 from plait.sequence.layout import DocumentLayout
 from plait.sequence.vocabulary import Vocabulary
+from plait.systems.language_model import PlainTemplate
 from plait.systems.liquid import LiquidTemplate
 from plait.systems.synergen_vl import SynergenTemplate
 
@@ -103,3 +104,17 @@ def test_a_dialogue_is_worded_once() -> None:
     template = TEMPLATES["liquid"]
     dialogue = template.chat([{"role": "user", "content": "a red car"}, {"role": "assistant", "content": "yes"}])
     assert template.wrap(dialogue, 3) == dialogue
+
+
+def test_a_language_model_reads_dialogues_that_come_worded_and_refuses_typed_turns(tmp_path) -> None:
+    marks = tuple(mark for template in TEMPLATES.values() for mark in template.marks)
+    template, tokenizer = PlainTemplate(marks), subwords(tmp_path)
+    builder = builder_of(tokenizer, template)
+    turn = "<start_of_turn>user\na red car<end_of_turn>\n"
+    told = Document((TextSpan(turn, loss=True),), is_worded=True)
+    ids = builder.encode(template.wrap(told, 0)).ids.tolist()
+    assert [
+        index for index in ids if index in tokenizer.special_ids - {tokenizer.bos_id, tokenizer.eos_id}
+    ] == tokenizer.encode("<start_of_turn><end_of_turn>")
+    with pytest.raises(MarkerError, match="'<start_of_turn>', which only the wording"):
+        template.wrap(Document((TextSpan(turn, loss=True),)), 0)

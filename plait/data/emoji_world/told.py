@@ -50,4 +50,4 @@ class ToldDialogues(Sequence[Document]):
             f"{wording.user}{'' if place else opening}{texts[place]}{wording.end}{wording.assistant}{texts[place + 1]}{wording.end}"
             for place in range(0, min(len(texts), 2 * self.most), 2)
         ]
-        return Document((TextSpan("".join(turns), loss=True),), id=f"{dialogue.id}/told", meta=dialogue.meta)
+        return Document((TextSpan("".join(turns), loss=True),), id=f"{dialogue.id}/told", is_worded=True, meta=dialogue.meta)
