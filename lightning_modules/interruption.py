@@ -1,16 +1,22 @@
 """Stopping at the end of an optimiser step instead of in the middle of one.
 
-The first Ctrl-C (or SIGTERM, or Slurm's SIGUSR1 where Lightning listens to it) is only noted; whoever asks `name_of_request` at a
-safe place acts on it. A second Ctrl-C stops at once. It does not know what is saved.
+The first Ctrl-C (or SIGTERM, SIGHUP, SIGUSR1, which is Slurm's) is only noted; whoever asks `requested` at a safe place acts on it. A
+second Ctrl-C stops at once. What is to be ignored (SIGHUP under nohup) stays ignored. It does not know what is saved.
 """
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+from lightning_modules.ranks import own_rank
+
+TERMINATIONS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""What ends a process besides Ctrl-C, before a limit of time or with its terminal."""
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +33,9 @@ class StopSignals:
         if self._before or threading.current_thread() is not threading.main_thread():
             return
         self.requested = None
-        for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])):
+        for number in (signal.SIGINT, *TERMINATIONS):
             before = signal.getsignal(number)
-            if number in (signal.SIGINT, signal.SIGTERM) or callable(before):
+            if before != signal.SIG_IGN or number == signal.SIGINT:
                 self._before[number] = before
                 signal.signal(number, self._note)
 
@@ -55,6 +61,31 @@ class StopSignals:
             raise KeyboardInterrupt("stopped at once")
         self.requested = signal.Signals(number)
         log.warning("%s: stopping after this optimiser step (Ctrl-C again stops at once).", self.requested.name)
+
+
+@contextmanager
+def terminations_interrupt() -> Iterator[None]:
+    """Inside, a signal that would end the process without a word is a Ctrl-C, so that the job is written down as interrupted.
+
+    Slurm's SIGUSR1 is left to Lightning, which has the job requeued and would give way to a handler that is there before.
+    """
+    is_slurm = "SLURM_JOB_ID" in os.environ
+    numbers = [number for number in TERMINATIONS if not (is_slurm and number == signal.SIGUSR1)]
+    if own_rank() != 0 or threading.current_thread() is not threading.main_thread():  # rank 0 writes; the others end at once
+        numbers = []
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler == signal.SIG_DFL:
+            signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}")
 
 
 @contextmanager

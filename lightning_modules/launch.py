@@ -4,14 +4,11 @@ A job is the node `job` of a config: building that node runs it. This file does 
 about; `fit` is the job that trains, the others are functions of the library named by conf/encode.yaml, evaluate.yaml and so on.
 """
 
-import hashlib
-import json
 import logging
 import math
-import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +23,23 @@ from lightning_modules.callbacks.same_job import SameJob
 from lightning_modules.checkpoint_io import FolderCheckpointIO
 from lightning_modules.config_checks import check_config
 from lightning_modules.devices import check_accelerator
-from lightning_modules.instantiate import Assembly
+from lightning_modules.endings import describe_ending
+from lightning_modules.going_on import accept_checkpoint, find_data
+from lightning_modules.identity import UNHASHED, config_hash, resolve
+from lightning_modules.instantiate import Assembly, locate
+from lightning_modules.interruption import terminations_interrupt
 from lightning_modules.licences import find_licences
 from lightning_modules.lineage import trace_parents, write_lineage
 from lightning_modules.mirroring.job import check_mirror, mirrored, named_variables
+from lightning_modules.own_files import check_command
 from lightning_modules.process_group import is_member
 from lightning_modules.ranks import check_start, check_trainer, own_rank, shake_hands
-from lightning_modules.recipes import collect_nodes, is_saved_model, read_recipe
-from lightning_modules.records import CONFIG_FILE, JOB_FILE, find_neighbours, read_config, read_job, write_job, write_text
+from lightning_modules.recipes import is_saved_model, read_recipe
+from lightning_modules.records import CONFIG_FILE, JOB_FILE, find_neighbours, last_checkpoint, read_config, read_job
+from lightning_modules.run_folder import GOES_ON, Intent, Stay, choose_folder, drop_empty_folder, enter_together, slurm_job
 from lightning_modules.stored import check_stored
 from plait.checkpoints import load_weights, read_manifest
 from plait.errors import CheckpointError, RecipeError
-
-UNHASHED = ("paths", "budget", "logger", "callbacks", "checkpoint", "group", "name", "tags", "config", "parents", "overrides")
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +60,15 @@ def run_command(config: DictConfig) -> Any:
     if own_rank() != 0:  # one voice; what goes wrong is said by every rank
         logging.getLogger().setLevel(logging.WARNING)
     try:
+        check_command(config)
         result = launch(config)
     except OmegaConfBaseException as error:
         raise RecipeError(
             f"{error.full_key or 'the config'}: {str(error).splitlines()[0]}. Expected a value in the config. "
             "Next: set it on the command line or in the experiment; `--cfg job` prints what is there."
         ) from error
+    finally:
+        drop_empty_folder(config)
     metric = config.get("optimized_metric")
     return read_metric(result, metric) if metric else None
 
@@ -108,34 +112,81 @@ def launch(config: DictConfig, given: Mapping[str, Any] | None = None, **facts: 
     check_data(config)
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
         raise RecipeError(f"seed is {config.seed!r}, expected a whole number from 0 to {2**32 - 1}. Next: set seed=<number>.")
-    started = time.time()
     identity = {"config_hash": config_hash(config)}
     identity["job_id"], config.paths.folder = shake_hands(identity["config_hash"], choose_folder(config))
-    folder = Path(config.paths.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    record = {**facts, "id": identity["job_id"], "config_hash": identity["config_hash"], "started": started, "pid": os.getpid()}
-    write_job(folder, {**record, "state": "running"})
-    write_text(folder / CONFIG_FILE, OmegaConf.to_yaml(config))
+    stay = enter_together(config.paths.folder, describe_intent(config, identity["config_hash"]))
     try:
-        with mirrored(config, assembly) as mirror:
-            lightning.seed_everything(config.seed, workers=True, verbose=False)
-            parents = load_bases(config, assembly)
-            origins = trace_parents({part: last_checkpoint(config.base[part]) for part in parents})
-            write_lineage(folder, record, origins)
-            with named_variables():
-                stored = resolve(config)
-            assembly.objects |= {"facts.parents": parents, "facts.config": stored, "facts.identity": identity}
+        return run_in_folder(config, assembly, {**identity, "job_id": stay.before.get("id", identity["job_id"])}, stay, facts)
+    finally:
+        stay.leave()
+
+
+def run_in_folder(
+    config: DictConfig, assembly: Assembly, identity: Mapping[str, str], stay: Stay, facts: Mapping[str, Any]
+) -> Any:
+    """The job of a config in a folder that it holds: what it goes on from is accepted first, then its record is opened and the job run."""
+    if stay.is_done:
+        log.info("already finished, nothing to do: %s", stay.folder)
+        return None
+    if stay.checkpoint is not None:
+        config.checkpoint = str(stay.checkpoint)
+    with named_variables():
+        stored = resolve(config)
+    data = find_data(config, stored, assembly) if trains(config) else None
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    parents = load_bases(config, assembly)
+    origins = trace_parents({part: last_checkpoint(config.base[part]) for part in parents})
+    assembly.objects |= {"facts.parents": parents, "facts.config": stored, "facts.identity": identity}
+    record = {
+        **facts,
+        "id": identity["job_id"],
+        "job": config.job._target_,
+        "name": config.name,
+        "config_hash": identity["config_hash"],
+        "data": data,
+        "slurm_job": slurm_job(),
+        "started": time.time(),
+    }
+    if trains(config) and config.get("checkpoint") not in (None, "last"):
+        record |= accept_checkpoint(config, stored, assembly, parents, data, stay.before)
+    record = stay.begin(record, OmegaConf.to_yaml(config))
+    write_lineage(stay.folder, record, origins)
+    try:
+        with terminations_interrupt(), mirrored(config, assembly) as mirror:
             mirror.tell(stored, parents, facts)
             result = assembly.build("job")
     except BaseException as error:
         is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
-        write_job(folder, {**record, "state": "interrupted" if is_stop else "failed", "error": repr(error)})
+        stay.end(record, {"state": "interrupted" if is_stop else "failed", "error": repr(error)})
         raise
-    write_lineage(folder, record, origins)
-    record |= {"parents": parents, "duration_s": time.time() - started}
-    write_job(folder, {**record, "state": "finished"})
-    log.info("finished in %.0f s: %s", record["duration_s"], folder)
+    write_lineage(stay.folder, record, origins)
+    ending = result.ending if isinstance(result, Metrics) else {"state": "finished"}
+    duration_s = stay.end({**record, "parents": parents}, ending)
+    log.info("%s in %.0f s: %s", " ".join(ending.values()), duration_s, stay.folder)
     return result
+
+
+def describe_intent(config: DictConfig, job_hash: str) -> Intent:
+    """What the folder of a job has to know of it."""
+    return Intent(
+        job=config.job._target_,
+        name=config.name,
+        config_hash=job_hash,
+        trains=trains(config),
+        goes_on=getattr(locate(config.job._target_, "job"), GOES_ON, False),
+        checkpoint=config.get("checkpoint") if trains(config) else None,
+    )
+
+
+def trains(config: DictConfig) -> bool:
+    """Whether the job of a config is training."""
+    return config.job._target_ == f"{fit.__module__}.{fit.__name__}"
+
+
+class Metrics(dict[str, float]):
+    """The metrics of the last step, and how training ended (`ending`: state and, where it is not finished, why)."""
+
+    ending: Mapping[str, str]
 
 
 def fit(
@@ -150,7 +201,7 @@ def fit(
     config: Mapping[str, Any] | None = None,
     parents: Mapping[str, str] | None = None,
     identity: Mapping[str, str] | None = None,
-) -> dict[str, float]:
+) -> Metrics:
     """Train a stage; the job of `plait-train`.
 
     Args:
@@ -162,7 +213,7 @@ def fit(
         identity: job_id and config_hash, which all ranks must share; None checks nothing.
 
     Returns:
-        The metrics of the last step.
+        The metrics of the last step, and how training ended.
 
     Raises:
         RecipeError: the Trainer counts other processes than were started.
@@ -188,23 +239,9 @@ def fit(
         # means are taken over all ranks before they are logged
         warnings.filterwarnings("ignore", message=r".*sync_dist=True.*")
         engine.fit(stage, datamodule=data, ckpt_path=path)
-    return {name: float(value) for name, value in engine.callback_metrics.items()}
-
-
-def last_checkpoint(run: str | Path) -> Path:
-    """The checkpoint folder that a path means: itself, or the last one of a run folder.
-
-    Raises:
-        CheckpointError: there is neither.
-    """
-    run = Path(run)
-    for candidate in (run, run / "checkpoints" / "last.ckpt"):
-        if (candidate / "manifest.json").is_file():
-            return candidate
-    raise CheckpointError(
-        f"{run} holds no checkpoint: expected {run / 'manifest.json'} or {run / 'checkpoints' / 'last.ckpt'}. "
-        "Next: check the path, or start without one."
-    )
+    metrics = Metrics({name: float(value) for name, value in engine.callback_metrics.items()})
+    metrics.ending = describe_ending(engine)
+    return metrics
 
 
 def load_bases(config: DictConfig, assembly: Assembly) -> dict[str, str]:
@@ -286,7 +323,7 @@ def check_machine(config: DictConfig) -> None:
     # submitit and a curriculum start every job in processes of its own
     starts_processes = is_member() or (is_sweep and HydraConfig.get().launcher._target_.endswith(".SlurmLauncher"))
     check_start(
-        trains=config.job._target_ == f"{fit.__module__}.{fit.__name__}",
+        trains=trains(config),
         is_sweep=is_sweep and not starts_processes,
         strategy=str(trainer.get("strategy", "auto")),
     )
@@ -298,7 +335,7 @@ def check_data(config: DictConfig) -> None:
     Raises:
         RecipeError: naming it.
     """
-    if config.job._target_ != f"{fit.__module__}.{fit.__name__}":
+    if not trains(config):
         return
     found = [one.what for one in find_licences(resolve(config, leave_out=UNHASHED)) if one.is_for_tests]
     if found:
@@ -306,20 +343,6 @@ def check_data(config: DictConfig) -> None:
             f"{config.name} would train on {' and on '.join(found)}, expected data that may be trained on: these are "
             "never trained on. Next: choose another data=<...>; plait-encode may read them."
         )
-
-
-def choose_folder(config: DictConfig) -> str:
-    """The run folder: `paths.folder`, or the one that Hydra made for this job.
-
-    Raises:
-        RecipeError: there is neither.
-    """
-    if config.paths.folder is not None:
-        return config.paths.folder
-    if not HydraConfig.initialized():
-        raise RecipeError("paths.folder is not set. Expected a folder for this run; next: add paths.folder=<folder>.")
-    folder, here = Path(HydraConfig.get().runtime.output_dir), Path.cwd()
-    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
 
 def _read_run(run: str) -> DictConfig:
@@ -339,32 +362,3 @@ def _read_run(run: str) -> DictConfig:
     for named, found in find_neighbours(stored, run).items():
         log.info("%s is not here, found beside the run: %s", named, found)
     return stored
-
-
-def config_hash(config: DictConfig) -> str:
-    """sha256 of what a job computes: its resolved config without `UNHASHED`, and the weights that it starts from."""
-    counted = resolve(config, leave_out=UNHASHED)
-    counted["job"] = {key: value for key, value in counted["job"].items() if key not in (*UNHASHED, "folder", "loggers")}
-    counted["base"] = {part: _identity(where) for part, where in OmegaConf.to_container(config.base).items()}
-    counted["run"] = _identity(config.get("run"))
-    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
-
-
-def resolve(config: DictConfig, leave_out: Sequence[str] = ()) -> dict[str, Any]:
-    """The nodes that the job of a config refers to, directly or through others, with every reference written out."""
-    raw = OmegaConf.to_container(config, resolve=False)
-    names = collect_nodes(raw, ("job", "name", "tags", "seed", "base"), (*leave_out, "facts"))
-    return {name: _plain(config, name) for name in sorted(names)}
-
-
-def _plain(config: DictConfig, name: str) -> Any:
-    if name == "base":  # a base that is missing is reported in its own words
-        return OmegaConf.to_container(config.base)
-    return OmegaConf.to_container(config[name], resolve=True) if OmegaConf.is_config(config[name]) else config[name]
-
-
-def _identity(base: str | None) -> str | None:
-    try:
-        return base if base in (None, "random", "???") else read_manifest(last_checkpoint(base)).identity
-    except CheckpointError:
-        return base

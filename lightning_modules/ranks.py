@@ -11,13 +11,13 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from itertools import count
 from typing import Any
 
-from plait.errors import RecipeError
+from plait.errors import PlaitError, RecipeError
 
 START = "torchrun --standalone --nproc_per_node <devices> -m lightning_modules.train ... (or one srun per run)"
 PATIENCE_S = 300.0
@@ -71,6 +71,30 @@ def shake_hands(config_hash: str, folder: str) -> tuple[str, str]:
     records = _gather(own, f"plait/{next(_MEETINGS)}")
     compare_ranks(records, ["config_hash"])
     return records[0]["job_id"], records[0]["folder"]
+
+
+def decide(act: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What rank 0 finds or refuses, for every rank; every rank must call.
+
+    Args:
+        act: run by rank 0 alone; returns plain JSON values.
+
+    Raises:
+        PlaitError: of rank 0, in its words on every rank; or a rank did not come.
+    """
+    if count_ranks() == 1:
+        return act()
+    meeting, found = f"plait/{next(_MEETINGS)}", {}
+    if own_rank() == 0:
+        try:
+            found = {"value": act()}
+        except PlaitError as error:
+            _gather({"refusal": str(error)}, meeting)
+            raise
+    first = _gather(found, meeting)[0]
+    if "refusal" in first:
+        raise RecipeError(first["refusal"])
+    return first["value"]
 
 
 def compare_ranks(records: Sequence[Mapping[str, str]], names: Sequence[str] = ("job_id", "config_hash")) -> None:
@@ -155,7 +179,7 @@ def _open_store() -> Any:
     return next(torch.distributed.rendezvous("env://", own_rank(), count_ranks(), timeout=patience))[0]
 
 
-def _gather(own: Mapping[str, str], meeting: str) -> list[dict[str, str]]:
+def _gather(own: Mapping[str, Any], meeting: str) -> list[dict[str, Any]]:
     import torch
 
     rank, store, records = own_rank(), _open_store(), []

@@ -1,7 +1,6 @@
 """What a job leaves in its folder about itself: the config that it was composed from and the record of how it ended. It runs nothing."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,15 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lightning_modules.ownership import is_alive
+from plait import atomic
+from plait.checkpoints import MANIFEST
 from plait.errors import CheckpointError
 
 JOB_FILE, CONFIG_FILE = "job.json", "config.yaml"
 LARGEST, MOST_VALUES, DEEPEST = 2**21, 20_000, 40
 """characters, values and levels of a config that is read back: those of plait have 40,000, 800 and 8"""
+LAST = Path("checkpoints", "last.ckpt")
 
 
 def read_config(folder: str | Path) -> DictConfig:
@@ -56,6 +59,10 @@ def _check_yaml(text: str) -> None:
 def read_job(folder: str | Path) -> dict[str, Any] | None:
     """How the job in this folder ended, or None where there was none.
 
+    Returns:
+        The record; its `state` is running, finished, stopped (before its last step, by a limit of time), trial (it trained otherwise
+        than its config says), interrupted, failed, or died: it says that it runs, and its process is gone.
+
     Raises:
         CheckpointError: the record is damaged.
     """
@@ -66,7 +73,25 @@ def read_job(folder: str | Path) -> dict[str, Any] | None:
         raise CheckpointError(_damaged(path, error)) from error
     if record is not None and not (isinstance(record, dict) and "state" in record):
         raise CheckpointError(_damaged(path, "it is no record with a `state`"))
+    if record is not None and record["state"] == "running" and not is_alive(record.get("owner"), folder, record.get("pid")):
+        record["state"] = "died"
     return record
+
+
+def last_checkpoint(run: str | Path) -> Path:
+    """The checkpoint folder that a path means: itself, or the last one of a run folder.
+
+    Raises:
+        CheckpointError: there is neither.
+    """
+    run = Path(run)
+    for candidate in (run, run / LAST):
+        if (candidate / MANIFEST).is_file():
+            return candidate
+    raise CheckpointError(
+        f"{run} holds no checkpoint: expected {run / MANIFEST} or {run / LAST / MANIFEST}. "
+        "Next: check the path, or start without one."
+    )
 
 
 def find_neighbours(stored: DictConfig, folder: str | Path) -> dict[str, str]:
@@ -104,6 +129,4 @@ def write_job(folder: Path, record: Mapping[str, Any]) -> None:
 @rank_zero_only
 def write_text(path: Path, text: str) -> None:
     """Write a file of the job; it is replaced as a whole."""
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    atomic.write_text(path, text)

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_modules.books import StepBook
+from lightning_modules.endings import find_trials
 from lightning_modules.resume import random_states_of_all_ranks, restore_random_state, settle_progress
 from lightning_modules.step_guard import StepGuard
 from plait.checkpoints import assign_weights
@@ -193,7 +194,7 @@ class Stage(lightning.LightningModule):
         checkpoint["random_states"] = random_states_of_all_ranks()
         checkpoint["skipped_steps"] = self.guard.num_skipped
         checkpoint["model_class"] = f"{type(self.model).__module__}.{type(self.model).__qualname__}"
-        checkpoint["is_complete"] = self.is_finished
+        checkpoint["is_complete"] = self.is_finished and not find_trials(trainer)
 
     @property
     def is_finished(self) -> bool:

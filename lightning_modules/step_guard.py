@@ -176,5 +176,6 @@ def _explain(step: int, where: str, bundle: str, num_skipped: int) -> str:
     return (
         f"Step {step} is not finite: {where}. {skipped}Expected finite losses and gradients. The step changed nothing, and checkpoints "
         f"are as they were. {bundle} Next: look at its data and its loss; then go on from the last checkpoint (checkpoint=last) with a "
-        "lower stage.optimizer.lr, or let the run leave out such steps with stage.not_finite=skip."
+        "lower rate (stage.optimizer.lr=... resume.changes=[stage.optimizer.lr]), or let the run leave out such steps "
+        "(stage.not_finite=skip resume.changes=[stage.not_finite])."
     )

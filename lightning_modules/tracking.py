@@ -81,7 +81,22 @@ class JsonlLogger(Logger):
     def resume_from(self, step: int) -> None:
         """Note that training goes on after `step` completed steps; a first start has nothing to note."""
         if self.path.is_file():
+            self._end_last_row()
             self._append({"resumed_from_step": step})
+
+    def _end_last_row(self) -> None:
+        """A machine that went down may have cut the last row short: it would swallow what is appended. What cannot be read is taken out."""
+        with open(self.path, "rb+") as file:
+            content = file.read()
+            start = content.rfind(b"\n") + 1
+            if not content[start:]:
+                return
+            try:
+                json.loads(content[start:])
+                file.write(b"\n")
+            except ValueError:
+                log.warning("%s ends in half a row, which is taken out: %r", self.path, content[start : start + 80])
+                file.truncate(start)
 
     def _append(self, row: Mapping[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,17 @@
 It does not know what is in the folder. Kill the process at any instant and the target is the old folder or the new one. On
 Linux the two are exchanged by one system call; elsewhere the old folder moves aside first, and a kill between the two renames
 leaves it beside the target under a name that ends in `.old`.
+
+Several processes may write one target, as two first imports of the same rows do: each writes beside it under a name of its own, which it
+holds locked, and the last one to end stays. What a killed process left is removed by the next one that finds it unlocked.
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +22,8 @@ from pathlib import Path
 from plait.errors import CheckpointError
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_LONGEST_S = 7 * 24 * 3600.0
+"""After so long without a change a folder that cannot be locked (its file system has no locks) counts as left behind."""
 
 
 @contextmanager
@@ -31,10 +38,9 @@ def replace_folder(target: Path | str) -> Iterator[Path]:
         raise CheckpointError(f"{target} is a file where a folder is to be written. Move it away or choose another name.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for stale in target.parent.glob(f".{target.name}.*.tmp"):  # left by a process that was killed here
-            shutil.rmtree(stale)
-        beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-        beside.mkdir()
+        for stale in target.parent.glob(f".{target.name}.*.tmp"):
+            _remove_if_left(stale)
+        beside, lock = _make_beside(target)
     except OSError as error:
         raise CheckpointError(f"{target} cannot be written: {error}.") from error
     try:
@@ -45,13 +51,59 @@ def replace_folder(target: Path | str) -> Iterator[Path]:
         _take_place(beside, target)
         _flush(target.parent)
     finally:
+        os.close(lock)
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _make_beside(target: Path) -> tuple[Path, int]:
+    """An empty folder beside the target, and the descriptor that holds it."""
+    while True:
+        beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        beside.mkdir()
+        try:
+            lock = os.open(beside, os.O_RDONLY)
+        except FileNotFoundError:  # another process took it for left behind before it was held
+            continue
+        if _try_to_lock(lock) is not False and beside.exists():
+            return beside, lock
+        os.close(lock)
+
+
+def _remove_if_left(stale: Path) -> None:
+    try:
+        lock = os.open(stale, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        is_left = _try_to_lock(lock)
+        if is_left is None:
+            is_left = time.time() - max(path.lstat().st_mtime for path in (stale, *stale.rglob("*"))) > _LONGEST_S
+        if is_left:
+            shutil.rmtree(stale, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _try_to_lock(descriptor: int) -> bool | None:
+    """Whether the lock was free; None where there are none."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _take_place(beside: Path, target: Path) -> None:
     if not target.exists():
-        os.rename(beside, target)
-    elif not _exchange(beside, target):
+        try:
+            os.rename(beside, target)
+            return
+        except OSError:  # another process was faster
+            if not target.exists():
+                raise
+    if not _exchange(beside, target):
         old = target.with_name(f".{target.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         os.rename(target, old)
@@ -76,9 +128,23 @@ def _flush(path: Path) -> None:
 
 
 def write_json(path: Path | str, data: object) -> None:
-    """Write JSON beside the target and take its place: a reader finds the old file or the new one, never half of one."""
+    """`write_text` of JSON."""
+    write_text(path, json.dumps(data, indent=1))
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a file beside the target and take its place: a reader finds the old file or the new one, never half of one, whoever else
+    writes it."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Likewise."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(json.dumps(data, indent=1), encoding="utf-8")
-    os.replace(beside, path)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        beside.write_bytes(data)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -40,7 +40,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "small"
     config = compose_job("train", ["curriculum=demo", f"paths.folder={folder}"])
     config.job.overrides = ["scale=tiny", "group=small"]
-    config.job.closing = None
+    config.job.closing = None  # it asks Hydra, which is not running here
     config.job.trainer = None  # this process has computed: it must not be forked for more
     config.job.stages = [stage for stage in config.job.stages if stage.name not in ("evaluation", "report")]
     launch(config)

@@ -47,7 +47,19 @@ FENCES = {
         "hydra_plugins",
         *(
             f"lightning_modules/{name}"
-            for name in ("instantiate.py", "launch.py", "pretrained.py", "recipes.py", "records.py", "loops", "mirroring")
+            for name in (
+                "instantiate.py",
+                "launch.py",
+                "pretrained.py",
+                "recipes.py",
+                "records.py",
+                "going_on.py",
+                "identity.py",
+                "own_files.py",
+                "run_folder.py",
+                "loops",
+                "mirroring",
+            )
         ),
         *COMMAND_FILES,
     ],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plait.atomic import replace_folder
+from plait.atomic import replace_folder, write_text
 
 
 def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
@@ -37,3 +37,33 @@ def test_links_that_lead_nowhere_are_kept_as_they_are(tmp_path: Path) -> None:
     with replace_folder(tmp_path / "here") as beside:
         (beside / "link").symlink_to("../elsewhere/nothing")
     assert (tmp_path / "here" / "link").is_symlink()
+
+
+def test_two_that_write_one_folder_leave_each_other_alone(tmp_path: Path) -> None:
+    """Two first imports of the same rows: the later one must not take the other's half-written folder for a stale one."""
+    target = tmp_path / "here"
+    with replace_folder(target) as first:
+        (first / "file").write_text("first")
+        with replace_folder(target) as second:
+            (second / "file").write_text("second")
+        assert (target / "file").read_text() == "second"
+    assert (target / "file").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    stale = tmp_path / ".here.0123abcd.tmp"
+    stale.mkdir()
+    (stale / "half").write_text("")
+    with replace_folder(tmp_path / "here"):
+        assert not stale.exists()
+
+
+def test_two_that_write_one_file_leave_each_other_alone(tmp_path: Path, monkeypatch) -> None:
+    """A temporary file has a name of its own, whatever process writes it."""
+    used = []
+    monkeypatch.setattr("os.replace", lambda beside, target: used.append(beside))
+    for text in ("one", "two"):
+        write_text(tmp_path / "page.html", text)
+    assert len(set(used)) == 2
+    assert not list(tmp_path.iterdir())

@@ -1,11 +1,15 @@
-"""The checkpoint from which a run goes on: `checkpoints/last.ckpt`, replaced every n steps, on a stop and at the end.
+"""The checkpoint from which a run goes on: `checkpoints/last.ckpt`, replaced ten times in a stage and more often in a long one, on a
+stop and at the end.
 
-It saves just before the next step begins, when the validation and the samples of the last one are done: a resumed run writes
-the same rows as one that never stopped. It does not know the format (checkpoint_io.py) nor what makes a resume exact
-(resume.py). For keeping the best by a metric, add Lightning's own ModelCheckpoint.
+Of a stage at most a tenth is lost, and of a long one some minutes: it saves every n steps and every few minutes, whichever comes first.
+What is due by the clock waits until saving has cost no more than a twentieth of the time. It saves just before the next step begins,
+when the validation and the samples of the last one are done: a resumed run writes the same rows as one that never stopped. It does not
+know the format (checkpoint_io.py) nor what makes a resume exact (resume.py). For keeping the best by a metric, add Lightning's own
+ModelCheckpoint.
 """
 
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +19,29 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning_modules.callbacks.quiet import Quiet
 from lightning_modules.interruption import StopSignals
 
+SAVES = 10
+"""in a stage, at least"""
+MOST_COST = 0.05
+"""share of the time that may go into saves that are due by the clock"""
+
 
 class LastCheckpoint(Quiet, ModelCheckpoint):
     """Keeps last.ckpt, and stops cleanly on Ctrl-C.
 
     Args:
         folder: run folder.
-        every_n_steps: optimiser steps between two saves; 0 saves only on a stop and at the end.
+        every_n_steps: optimiser steps between two saves; None takes a tenth of the stage, 0 saves only on a stop and at the end.
+        every_n_minutes: between two saves; None does not look at the clock.
     """
 
-    def __init__(self, folder: str | Path, every_n_steps: int = 500) -> None:
+    def __init__(self, folder: str | Path, every_n_steps: int | None = None, every_n_minutes: float | None = 10.0) -> None:
         super().__init__(dirpath=Path(folder) / "checkpoints", filename="last", save_top_k=0, save_last=False)
         self.every_n_steps = every_n_steps
+        self.every_n_minutes = every_n_minutes
         self._signals = StopSignals()
         self._saved_step = 0
+        self._every = 0
+        self._saved_at = self._save_duration_s = 0.0
         self._is_due = False
         self._is_between_steps = False
 
@@ -52,6 +65,8 @@ class LastCheckpoint(Quiet, ModelCheckpoint):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Listen for a stop."""
         self._saved_step = trainer.global_step
+        self._saved_at = time.monotonic()
+        self._every = max(1, trainer.max_steps // SAVES) if self.every_n_steps is None else self.every_n_steps
         self._signals.install()
 
     def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -59,10 +74,10 @@ class LastCheckpoint(Quiet, ModelCheckpoint):
         if batch_idx % trainer.accumulate_grad_batches:
             return
         request = self._signals.requested
-        stops = request is not None
-        if trainer.world_size > 1:
-            stops = trainer.strategy.reduce_boolean_decision(stops, all=False)
-        if self._is_due or stops:
+        stops, is_due = request is not None, self._is_due or self._is_due_by_the_clock()
+        if trainer.world_size > 1 and _is_so_for_any(trainer, stops or is_due):  # one question in most steps
+            stops, is_due = _is_so_for_any(trainer, stops), True
+        if is_due or stops:
             self._save(trainer)
         if stops:
             self._signals.pass_on(request or signal.SIGTERM)
@@ -72,7 +87,7 @@ class LastCheckpoint(Quiet, ModelCheckpoint):
         """Note that a save is due; it is done when the validation of this step is over."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self._is_between_steps = True
-            self._is_due |= self.every_n_steps > 0 and trainer.global_step % self.every_n_steps == 0
+            self._is_due |= self._every > 0 and trainer.global_step % self._every == 0
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Nothing: epochs have no meaning here."""
@@ -91,9 +106,21 @@ class LastCheckpoint(Quiet, ModelCheckpoint):
         if self._is_between_steps and trainer.world_size == 1:
             self._save(trainer)
 
+    def _is_due_by_the_clock(self) -> bool:
+        if self.every_n_minutes is None or not self._every:
+            return False
+        return time.monotonic() - self._saved_at > max(60.0 * self.every_n_minutes, self._save_duration_s / MOST_COST)
+
     def _save(self, trainer: lightning.Trainer) -> None:
         self._is_due = False
-        if trainer.fast_dev_run or trainer.global_step == self._saved_step:
-            return
-        trainer.save_checkpoint(self.path, weights_only=False)
-        self._saved_step = trainer.global_step
+        begun = time.monotonic()
+        if not trainer.fast_dev_run and trainer.global_step != self._saved_step:
+            trainer.save_checkpoint(self.path, weights_only=False)
+            self._saved_step = trainer.global_step
+        self._saved_at = time.monotonic()
+        self._save_duration_s = self._saved_at - begun
+
+
+def _is_so_for_any(trainer: lightning.Trainer, is_so: bool) -> bool:
+    """Whether any rank says so (every rank must call)."""
+    return trainer.strategy.reduce_boolean_decision(is_so, all=False)

@@ -1,6 +1,7 @@
 """The passport of a run: commit, uncommitted changes, config and its hash, data, environment, seeds, parents, and how it ended.
 
-Written before step 1 and completed at the end, so a run that was killed has one too. It does not know what the config means.
+Written before step 1 and completed at the end, so a run that was killed has one too. Of a run that was gone on with it speaks of the last
+start, which holds from `from_step` on, names what changed with it, and lists the starts before. It does not know what the config means.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ import yaml
 
 import plait
 from lightning_modules.callbacks.quiet import Quiet
+from lightning_modules.endings import describe_ending
 
 PACKAGES = ("plait", "torch", "lightning", "transformers", "datasets", "wandb", "hydra-core", "numpy", "pillow", "safetensors")
 VARIABLES = ("OMP_NUM_THREADS", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "CUDA_VISIBLE_DEVICES", "PL_GLOBAL_SEED")
@@ -55,8 +57,12 @@ class PassportFile(Quiet):
             return
         self._started = time.time()
         config = self._read_config()
+        job = self._read("job.json")
         self.facts = {
             "state": "running",
+            "from_step": job.get("from_step", 0),
+            "changes": job.get("changes", {}),
+            "starts": self._list_starts(len(job.get("starts", ()))),
             "stage": type(pl_module).__name__,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self._started)),
             "config": config,
@@ -72,20 +78,35 @@ class PassportFile(Quiet):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Note that training came to its end."""
-        self._end(trainer, "finished")
+        self._end(trainer, **describe_ending(trainer))
 
     def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
         """Note what stopped it."""
         stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
-        self._end(trainer, "interrupted" if stopped else "failed", repr(exception))
+        self._end(trainer, state="interrupted" if stopped else "failed", error=repr(exception))
 
-    def _end(self, trainer: lightning.Trainer, state: str, error: str | None = None) -> None:
+    def _end(self, trainer: lightning.Trainer, **ending: str) -> None:
         if not trainer.is_global_zero or not self.facts:
             return
-        self.facts |= {"state": state, "step": trainer.global_step, "duration_s": time.time() - self._started}
-        if error is not None:
-            self.facts["error"] = error
+        duration_s = time.time() - self._started + sum(start.get("duration_s", 0.0) for start in self.facts["starts"])
+        self.facts |= {**ending, "step": trainer.global_step, "duration_s": duration_s}
         self._write()
+
+    def _list_starts(self, count: int) -> list[dict[str, Any]]:
+        """Earlier starts of this run, the last one as its passport has it: what it trained with is true up to `from_step` of the next."""
+        last = self._read("passport.json") if count else {}
+        if not last:
+            return []
+        earlier = last.get("starts", [])
+        kept = ("state", "started", "step", "from_step", "changes", "config_hash", "ranks", "because", "error")
+        own = {key: last[key] for key in kept if key in last}
+        if "duration_s" in last:
+            own["duration_s"] = last["duration_s"] - sum(start.get("duration_s", 0.0) for start in earlier)
+        return [*earlier, {**own, "commit": last.get("code", {}).get("commit")}]
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def _read_config(self) -> Any:
         if self.config is not None:

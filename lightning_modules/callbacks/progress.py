@@ -30,6 +30,12 @@ class Progress(Quiet, TQDMProgressBar):
         """A bar for a validation that one has to wait for; a short one does not flicker by."""
         return super().init_validation_tqdm() if sum(self.trainer.num_val_batches) > FEW_BATCHES else Tqdm(disable=True)
 
+    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Open the bar where training stands: Lightning begins no epoch where it goes on in the middle of one."""
+        super().on_train_start(trainer)
+        if trainer.max_steps > 0:
+            self.on_train_epoch_start(trainer)
+
     def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Count steps of the stage."""
         if trainer.max_steps <= 0:

@@ -12,9 +12,9 @@ from lightning_modules.reporting.markdown import render_markdown
 from lightning_modules.reporting.page import render_page
 from lightning_modules.reporting.sources import find_places, read_json
 from lightning_modules.reporting.spec import Report
-from lightning_modules.reporting.verification import Verdict, verify_report
+from lightning_modules.reporting.verification import Verdict, is_report, verify_report
 from lightning_modules.reporting.workspace import build_workspace, list_sources, send_sources, write_workspace
-from plait.atomic import write_json
+from plait.atomic import write_json, write_text
 from plait.errors import CheckpointError, RecipeError
 from plait.runs import Run
 
@@ -67,10 +67,15 @@ def write_report(
         raise RecipeError(f"page={path}: expected a file that ends in .html or .md.")
     if not named:
         raise RecipeError("A report about which runs? Expected runs=[<folder>,...]; a multirun or a curriculum is one folder.")
+    if path.exists() and not is_report(path):
+        raise RecipeError(
+            f"page={path} is a file already, and no report. Expected a new file, or an older report, which is "
+            "replaced. Next: give another page=<file>."
+        )
     report = describe_runs(named, title, _read_expected(expected))
     path.parent.mkdir(parents=True, exist_ok=True)
     render = render_page if path.suffix == ".html" else render_markdown
-    path.write_text(render(report, path.parent), encoding="utf-8")
+    write_text(path, render(report, path.parent))
     _log_verdict(path)
     if target == "wandb":
         _send(report, path, project, entity)

@@ -25,11 +25,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_modules.device_queue import Job, find_failure, run_queue
-from lightning_modules.launch import adopt_run, config_hash, last_checkpoint, launch
+from lightning_modules.launch import adopt_run, config_hash, launch
+from lightning_modules.own_files import check_files
 from lightning_modules.process_group import count_processes, run_alone, run_in_group
-from lightning_modules.records import read_job
+from lightning_modules.records import LAST, read_job
 from lightning_modules.refusals import explain
-from plait.errors import CheckpointError, RecipeError
+from lightning_modules.run_folder import goes_on, set_aside
+from plait.errors import RecipeError
 
 REFERENCE = re.compile(r"<([\w-]+)>")
 PRIVATE = ("curriculum", "name=", "paths.folder=", "job.")
@@ -38,6 +40,7 @@ PRIVATE = ("curriculum", "name=", "paths.folder=", "job.")
 log = logging.getLogger(__name__)
 
 
+@goes_on
 def run_curriculum(
     *,
     stages: Sequence[Mapping[str, Any]],
@@ -128,15 +131,10 @@ def run_stage(
         log.info("already finished: %s", place)
         return found
     if place.exists() and found.get("key") != key:
-        aside = _free_name(place)
-        place.rename(aside)
-        log.info("the config or a parent of this stage is another one now: its old folder is %s", aside)
-    elif place.exists():
-        try:
-            config.checkpoint = str(last_checkpoint(place))
-            log.info("going on from %s", config.checkpoint)
-        except CheckpointError:
-            log.info("stopped before its first checkpoint, starting anew: %s", place)
+        log.info("the config or a parent of this stage is another one now: %s", place)
+        set_aside(place).release(is_unused=True)
+    elif place.exists() and (place / LAST).exists():
+        config.checkpoint = "last"
     start(config, given, key=key)
     return read_job(place)
 
@@ -149,7 +147,9 @@ def compose_job(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """
     try:
         if GlobalHydra.instance().is_initialized():
-            return compose(config_name, overrides=list(overrides))
+            config = compose(config_name, overrides=list(overrides))
+            check_files(config, config_name, list(overrides))
+            return config
         with initialize_config_module("plait.conf", version_base="1.3"):
             return compose(config_name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
@@ -217,10 +217,3 @@ def _stage_key(config: DictConfig, parents: Mapping[str, str]) -> str:
     """What a stage computes: its config, and the very runs that it starts from."""
     text = json.dumps([config_hash(config), dict(sorted(parents.items()))])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _free_name(place: Path) -> Path:
-    number = 1
-    while (aside := place.with_name(f"{place.name}.old-{number}")).exists():
-        number += 1
-    return aside

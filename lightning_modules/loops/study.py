@@ -6,10 +6,8 @@ started twice shares the work between two cores, and started again it goes on wh
 that has finished are written anew. It does not know what the arms vary: an arm is a list of overrides for the stages that train.
 """
 
-import fcntl
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 
 from lightning_modules.jobs.study import collect
 from lightning_modules.loops.curriculum import run_curriculum
+from lightning_modules.ownership import hold
+from lightning_modules.run_folder import goes_on
 from plait.errors import RecipeError
 
 OWN = ("experiment=", "arm=", "seed=", "n=", "place=", "paths.", "job.")
@@ -25,6 +25,7 @@ OWN = ("experiment=", "arm=", "seed=", "n=", "place=", "paths.", "job.")
 log = logging.getLogger(__name__)
 
 
+@goes_on
 def run_arm(
     *,
     name: str,
@@ -72,10 +73,10 @@ def run_arm(
     group = group or name
     passed = [item for item in overrides if not item.lstrip("+~").startswith(OWN)]
     place = Path(folder, arm, f"seed-{seed}")
-    with lock(Path(folder, "shared")):
+    with hold(Path(folder, "shared")):
         settings = {"overrides": passed, "trainer": trainer, "group": group}
         run_curriculum(stages=shared, folder=str(Path(folder, "shared")), **settings)
-    with lock(place, waits=False) as is_mine:
+    with hold(place, waits=False) as is_mine:
         if not is_mine:
             log.info("%s, seed %d: another process works on it", arm, seed)
             return False
@@ -90,7 +91,7 @@ def run_arm(
             log.error("%s, seed %d failed: %s", arm, seed, error)
             raise
     if report is not None:
-        with lock(Path(folder)):
+        with hold(Path(folder)):
             collect(
                 name=name,
                 folder=folder,
@@ -107,20 +108,3 @@ def run_arm(
 
 def _trains(stage: Mapping[str, Any]) -> bool:
     return stage.get("config", "train") == "train"
-
-
-@contextmanager
-def lock(folder: Path, waits: bool = True) -> Iterator[bool]:
-    """Hold a folder for the length of the block; the system lets go of it when the process ends, however it ends.
-
-    Returns:
-        Whether it is held: without `waits`, False where another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True

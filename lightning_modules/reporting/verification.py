@@ -66,13 +66,7 @@ def verify_report(path: Path | str, folders: Mapping[str, Path | str] | None = N
         CheckpointError: the report cannot be read.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        claims = _read_page(text) if path.suffix == ".html" else _read_markdown(_markdown_of(text, path))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} is no report of plait-report, or damaged: {error!r}. Expected .html, .md or .json."
-        ) from error
+    claims = _read_claims(path)
     known = {run: path.parent / folder for run, folder in claims.folders.items()}
     reader = Reader(known | dict(folders or {}))
     wrong, unverified = [], [f"{text!r} is a number without a source" for text in claims.bare]
@@ -162,6 +156,25 @@ class _Parser(html.parser.HTMLParser):
             self.cell = None
         elif tag == "code":
             self.is_code = False
+
+
+def is_report(path: Path | str) -> bool:
+    """Whether a file is a report, which a newer one may replace."""
+    try:
+        claims = _read_claims(Path(path))
+    except CheckpointError:
+        return False
+    return bool(claims.folders or claims.numbers)
+
+
+def _read_claims(path: Path) -> Claims:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return _read_page(text) if path.suffix == ".html" else _read_markdown(_markdown_of(text, path))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is no report of plait-report, or damaged: {error!r}. Expected .html, .md or .json."
+        ) from error
 
 
 def _read_page(text: str) -> Claims:

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from os import PathLike
@@ -72,7 +73,7 @@ def write_rows(
         raise RecipeError(
             f"{folder} already holds {len(found)} files of the split {split!r}: remove them or take another folder."
         )
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")  # a document that is refused leaves nothing behind
+    beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")  # a document that is refused leaves nothing behind
     beside.mkdir(parents=True)
     try:
         stream, count = iter(rows), 0

@@ -11,7 +11,7 @@ from struct import unpack_from
 
 import pytest
 from lightning.pytorch.callbacks import Callback
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 from wandb.proto.wandb_internal_pb2 import Record
 
 from lightning_modules.launch import launch, run_command
@@ -22,6 +22,7 @@ from plait.errors import CheckpointError, PlaitError, RecipeError
 from plait.ledger import digest
 from plait.runs import Run
 from plait.tokenizers.codes import CodeCache
+from tests.malformed.standard import contents
 
 STAGES = ["tokenizer", "pretraining", "instruction"]
 
@@ -97,8 +98,20 @@ def test_a_stage_that_was_stopped_goes_on_from_its_last_checkpoint(tmp_path, mon
         signal.signal(signal.SIGINT, before)
     assert read_job(tmp_path / "stopped")["state"] == "interrupted"
     assert read_manifest(tmp_path / "stopped" / "checkpoints" / "last.ckpt").step == 2
+    before = contents(tmp_path / "stopped")
+    for changes, words in (
+        ({"checkpoint": "last", "seed": 5}, r"(?s)step 2.*- seed: 1 -> 5.*resume\.changes=\[seed"),
+        ({"checkpoint": "last", "resume": {"changes": ["stage.rate"]}}, "neither the run nor this config has such a key"),
+        ({"checkpoint": None}, "interrupted: it is never overwritten.*checkpoint=last"),
+    ):
+        with pytest.raises(RecipeError, match=words):
+            launch(OmegaConf.merge(config(tmp_path / "stopped", True), changes))
+    assert contents(tmp_path / "stopped") == before, "a refused restart leaves the folder as it was"
     job = run_stage(config(tmp_path / "stopped", False), tmp_path / "stopped", "key")
-    assert job["state"] == "finished"
+    assert (job["state"], job["from_step"], [start["state"] for start in job["starts"]]) == ("finished", 2, ["interrupted"])
+    assert job["duration_s"] > job["starts"][0]["duration_s"] > 0, "the cost is that of all starts"
+    passport = json.loads((tmp_path / "stopped" / "passport.json").read_text())
+    assert (passport["state"], passport["from_step"], passport["starts"][0]["step"]) == ("finished", 2, 2)
     run_stage(config(tmp_path / "straight", False), tmp_path / "straight", "key")
     stopped, straight = (Run(tmp_path / name) for name in ("stopped", "straight"))
     assert stopped.metrics.series("train/loss") == straight.metrics.series("train/loss")
@@ -121,7 +134,7 @@ def test_an_unfinished_base_is_refused(small_run, tmp_path):
     ]
     with pytest.raises(RecipeError, match=r"has not finished \(step 2\), expected .*Next: plait-train experiment=liquid/tok"):
         launch(compose_job("train", overrides))
-    assert read_job(tmp_path / "run")["state"] == "failed"
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_base_fills_its_part(small_run):

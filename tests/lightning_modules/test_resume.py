@@ -14,7 +14,9 @@ from lightning.pytorch.callbacks import Callback
 
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
 from lightning_modules.data import DataModule
+from lightning_modules.endings import describe_ending
 from lightning_modules.optimizers import MuonWithAdamW
+from lightning_modules.tracking import JsonlLogger
 from plait.checkpoints import read_checkpoint, read_manifest
 from plait.errors import CheckpointError
 from plait.runs import Run
@@ -197,7 +199,7 @@ def test_slurm_s_signal_saves_requeues_and_goes_on_where_it_was(tmp_path: Path, 
     assert_same(straight, stopped)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 def test_a_stop_from_outside(tmp_path: Path, number: signal.Signals) -> None:
     """A real process, a real signal: it leaves with an error code and a checkpoint of the step it was in."""
@@ -214,3 +216,56 @@ def test_a_stop_from_outside(tmp_path: Path, number: signal.Signals) -> None:
 
 def test_state_key_is_one_per_folder(tmp_path: Path) -> None:
     assert LastCheckpoint(tmp_path).state_dict() == {}
+
+
+@pytest.mark.parametrize(("torn", "kept"), [('{"step": 1, "train/lo', 1), ('{"step": 1, "train/loss": 2.0}', 2)])
+def test_a_torn_last_row_does_not_swallow_the_mark_of_a_resume(tmp_path: Path, torn: str, kept: int) -> None:
+    record = JsonlLogger(tmp_path)
+    record.log_metrics({"train/loss": 1.0}, step=0)
+    with open(record.path, "a") as file:
+        file.write(torn)
+    record.resume_from(2)
+    record.log_metrics({"train/loss": 3.0}, step=2)
+    assert [row["step"] for row in Run(tmp_path).metrics] == [*[0, 1, 2][:kept], 2]
+
+
+def test_a_stage_saves_at_least_ten_times_and_by_the_clock(tmp_path: Path, monkeypatch) -> None:
+    saved: list[int] = []
+    save = LastCheckpoint._save
+
+    def note(self: LastCheckpoint, trainer: Any) -> None:
+        saved.append(trainer.global_step)
+        save(self, trainer)
+
+    monkeypatch.setattr(LastCheckpoint, "_save", note)
+    train(tmp_path / "ten", make_stage(24), make_data(), max_steps=24, every_n_steps=None)
+    assert len(saved) >= 10
+    saved.clear()
+    train(tmp_path / "none", make_stage(12), make_data(), every_n_steps=0)
+    assert saved == [12]
+    saved.clear()
+    clock = iter(range(0, 10**6, 100))  # each look at the clock is 100 seconds later
+    monkeypatch.setattr("lightning_modules.callbacks.last_checkpoint.time.monotonic", lambda: float(next(clock)))
+    train(tmp_path / "clock", make_stage(12), make_data(), every_n_steps=100)
+    assert len(saved) > 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "ending"),
+    [
+        ({}, {"state": "finished"}),
+        ({"fast_dev_run": 2}, {"state": "trial", "because": "trainer.fast_dev_run=2"}),
+        ({"limit_train_batches": 3}, {"state": "trial", "because": "trainer.limit_train_batches=3"}),
+        ({"overfit_batches": 1}, {"state": "trial", "because": "trainer.overfit_batches=1"}),
+        ({"max_time": "00:00:00:00"}, {"state": "stopped", "because": "step 1 of 12: its time was over (trainer.max_time)"}),
+        ({"max_steps": 6}, {"state": "stopped", "because": "step 6 of 12: trainer.max_steps=6"}),
+    ],
+    ids=["whole", "fast_dev_run", "limited", "overfit", "time", "fewer-steps"],
+)
+@pytest.mark.filterwarnings("ignore:.*overfit.*")
+def test_a_training_says_how_it_ended(tmp_path: Path, settings: dict[str, Any], ending: dict[str, str]) -> None:
+    """And only one that did what its config says is a base for others."""
+    trainer = train(tmp_path, make_stage(), make_data(), **settings)
+    assert describe_ending(trainer) == ending
+    checkpoint = tmp_path / "checkpoints/last.ckpt"
+    assert (checkpoint.exists() and read_manifest(checkpoint).is_complete) == (ending["state"] == "finished")

@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 
 from lightning_modules.jobs.study import BEGIN, END, collect, fill_page, write_tables
 from lightning_modules.loops.curriculum import REFERENCE, check_stages, compose_job
-from lightning_modules.loops.study import lock, run_arm
+from lightning_modules.loops.study import run_arm
+from lightning_modules.ownership import hold
 from lightning_modules.recipes import NO_SETTINGS
 from plait.errors import CheckpointError, RecipeError
 
@@ -54,7 +55,7 @@ def test_overrides_about_the_study_itself_stay_out_of_its_stages():
 
 
 def test_an_arm_that_another_process_works_on_is_left_to_it():
-    with lock(Path("study/plain/seed-1")) as is_mine:
+    with hold(Path("study/plain/seed-1")) as is_mine:
         assert is_mine
         assert not run("plain", 1)
         assert run("plain", 2)

@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import IO
 from xml.etree import ElementTree
 
+from plait.atomic import write_bytes
 from plait.data.downloads import CACHE, cache_folder
 from plait.data.wordnet.synsets import KINDS, Synset, WordNet
 from plait.errors import DocumentError, RecipeError
@@ -137,11 +137,8 @@ def parse(file: IO[bytes]) -> list[Synset]:
 
 def write_cache(path: Path, synsets: list[Synset]) -> None:
     """Keep what was parsed; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     rows = [[item.id, item.kind, item.words, item.gloss] for item in synsets]
-    beside.write_bytes(gzip.compress(json.dumps(rows, ensure_ascii=False).encode(), mtime=0))
-    os.replace(beside, path)
+    write_bytes(path, gzip.compress(json.dumps(rows, ensure_ascii=False).encode(), mtime=0))
 
 
 def read_cache(path: Path) -> WordNet:
