@@ -13,7 +13,7 @@ import yaml
 from lightning_modules.licences import Licence, find_licences
 from lightning_modules.reporting.groups import group_runs
 from lightning_modules.reporting.lineage import draw_lineage
-from lightning_modules.reporting.markdown import render_markdown
+from lightning_modules.reporting.markdown import escape, render_markdown
 from lightning_modules.reporting.provenance import list_licences, show_ledgers, summarise_runs
 from lightning_modules.reporting.results import show_figures
 from lightning_modules.reporting.sources import Reader, find_places
@@ -63,11 +63,11 @@ def write_card(run: str | Path, place: Path, evaluation: str | Path | None = Non
 
 def _describe(passport: dict[str, Any]) -> str:
     config = passport["config"]
-    tags = ", ".join(config.get("tags", []))
+    tags, name = (escape(word) for word in (", ".join(map(str, config.get("tags", []))), str(config.get("name"))))
     commit = passport["code"]["commit"] or "unknown"
     changes = " with uncommitted changes" if passport["code"].get("is_dirty") else ""
     return (
-        f"The model of the recipe {config.get('name')} ({tags}), trained by {passport['stage']} of plait at commit "
+        f"The model of the recipe {name} ({tags}), trained by {escape(str(passport['stage']))} of plait at commit "
         f"`{commit[:12]}`{changes}. It reads and writes documents in which text and images are interleaved. Read it with "
         "`from lightning_modules.pretrained import from_pretrained`."
     )

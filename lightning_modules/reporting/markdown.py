@@ -33,14 +33,15 @@ def render_markdown(report: Report, place: Path) -> str:
     """The page; pictures are named by their files."""
     numbers = json.dumps({"runs": relate(report.folders, place), "numbers": list_numbers(report)})
     body = "\n".join(line for section in report.sections for line in write_section(section, 2))
-    return f"# {report.title}\n\n{body}\n{BEGIN}{numbers}{END}\n"
+    numbers = numbers.replace(">", "\\u003e")  # nothing in it ends the comment
+    return f"# {escape(report.title)}\n\n{body}\n{BEGIN}{numbers}{END}\n"
 
 
 def write_section(section: Section, level: int) -> Iterator[str]:
     """The lines of a section; configs and packages, which nobody reads in Markdown, are left to the passport."""
     written = [line for block in section.blocks for line in write_block(block, level)]
     if written:
-        yield from (f"{'#' * level} {section.title}", "")
+        yield from (f"{'#' * level} {escape(section.title)}", "")
         yield from (section.note, "") if section.note else ()
         yield from written
 
@@ -48,13 +49,13 @@ def write_section(section: Section, level: int) -> Iterator[str]:
 def write_table(table: Table, level: int) -> Iterator[str]:
     """The lines of a table."""
     if table.title:
-        yield from (f"{'#' * (level + 1)} {table.title}", "")
-    yield f"| {' | '.join(table.columns)} |"
+        yield from (f"{'#' * (level + 1)} {escape(table.title)}", "")
+    yield f"| {' | '.join(map(escape, table.columns))} |"
     yield f"|{'---|' * len(table.columns)}"
     yield from (f"| {' | '.join(map(_spell, row))} |" for row in table.rows)
     yield ""
     terms = {cell.text: cell.about for row in table.rows for cell in row if isinstance(cell, Term) and cell.about}
-    yield from (f"- `{name}`: {about}" for name, about in terms.items())
+    yield from (f"- {_code(name)}: {about}" for name, about in terms.items())
     yield from ("",) if terms else ()
 
 
@@ -83,15 +84,15 @@ def write_block(block: Any, level: int) -> Iterator[str]:
         yield ""
     elif isinstance(block, Samples | Strip):
         for one in block.samples if isinstance(block, Strip) else [block]:
-            yield f"- {_escape(one.title)}: `{one.file}` of run `{one.run}`"
+            yield f"- {escape(one.title)}: {_code(one.file)} of run {_code(one.run)}"
         yield ""
     elif isinstance(block, Lineage):
         for link in block.links:
-            parents = ", ".join(f"{part} from `{identity[:12]}`" for part, identity in link.parents.items())
-            yield f"- {_escape(link.name)} `{link.identity[:12]}` {link.note}{f': {parents}' if parents else ''}"
+            parents = ", ".join(f"{escape(part)} from {_code(identity[:12])}" for part, identity in link.parents.items())
+            yield f"- {escape(link.name)} {_code(link.identity[:12])} {escape(link.note)}{f': {parents}' if parents else ''}"
         yield ""
     elif isinstance(block, Picture):
-        yield from (f"- {block.title}: `{block.file}` of run `{block.run}`", "")
+        yield from (f"- {escape(block.title)}: {_code(block.file)} of run {_code(block.run)}", "")
     elif isinstance(block, Text) and not block.title:
         yield from (block.text, "")
 
@@ -103,15 +104,20 @@ def to_table(chart: Chart) -> Table:
 
 
 def _spell(cell: Cell) -> str:
-    return cell.text if isinstance(cell, Number) else _escape(cell.text if isinstance(cell, Term) else cell)
+    return cell.text if isinstance(cell, Number) else escape(cell.text if isinstance(cell, Term) else cell)
 
 
 def _say(piece: str | Number) -> str:
     """Numbers of sentences are bold: so they are found again."""
-    return f"**{piece.text}**" if isinstance(piece, Number) else _escape(piece)
+    return f"**{piece.text}**" if isinstance(piece, Number) else escape(piece)
 
 
-def _escape(text: str) -> str:
+def _code(name: str) -> str:
+    """A name to be copied."""
+    return f"`{' '.join(name.replace('`', ' ').split())}`"
+
+
+def escape(text: str) -> str:
     """A word of a run, which may not become a table, a heading, HTML or a number of the page."""
     for sign in ("\\", "|", "*", "<", "[", "]"):
         text = text.replace(sign, f"\\{sign}")

@@ -218,10 +218,11 @@ def _bar(bar: Bar) -> str:
 
 def _weights(link: Any) -> str:
     parents = "".join(
-        f"<div>{html.escape(part)} from <code>{identity[:12]}</code></div>" for part, identity in link.parents.items()
+        f"<div>{html.escape(part)} from <code>{html.escape(identity[:12])}</code></div>"
+        for part, identity in link.parents.items()
     )
     return (
-        f"<div class='weights'><b>{html.escape(link.name)}</b> <code>{link.identity[:12]}</code>"
+        f"<div class='weights'><b>{html.escape(link.name)}</b> <code>{html.escape(link.identity[:12])}</code>"
         f"<div>{html.escape(link.note)}</div>{parents}</div>"
     )
 

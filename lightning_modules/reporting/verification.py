@@ -22,6 +22,8 @@ from plait.errors import CheckpointError, PlaitError
 
 NUMERIC = re.compile(r"[-+]?(\d[\d,]*)?\.?\d+(e[-+]?\d+)?%?|nan|-?inf", re.IGNORECASE)
 """a whole cell that reads as a number"""
+HEADER = re.compile(r"\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)
+"""of a card: facts for machines, no numbers of the page"""
 BOLD = re.compile(r"(?<!\\)\*\*([^*]+)\*\*")
 """how a number stands in a sentence of Markdown"""
 
@@ -208,7 +210,7 @@ def _numeric_cells(text: str) -> Iterator[str]:
 def _markdown_of(text: str, path: Path) -> str:
     """A Markdown file as it is; of a W&B report all Markdown, and the list of the file of sources beside it."""
     if path.suffix != ".json":
-        return text
+        return HEADER.sub("", text)
     stored: Mapping[str, Any] = json.loads(text)
     tables = "\n".join(block["content"] for block in stored["spec"]["blocks"] if block["type"] == "markdown-block")
     return f"{tables}\n{BEGIN}{read_sources(stored, path)}{END}"
