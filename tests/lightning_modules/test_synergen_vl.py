@@ -12,7 +12,8 @@ from lightning_modules.launch import adopt_run, launch, load_bases, resolve
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.pretrained import from_pretrained, save_pretrained
 from lightning_modules.published import find_published
-from plait.errors import RecipeError
+from lightning_modules.workbench import open_run
+from plait.errors import MarkerError, RecipeError
 from plait.runs import Run
 from plait.sampling.policies import SamplingPolicy
 
@@ -114,3 +115,18 @@ def test_a_fold_that_does_not_divide_is_refused(tmp_path) -> None:
     )
     with pytest.raises(RecipeError, match=r"fold of 3 x 2.*code grid of 4 x 4"):
         launch(config)
+
+
+def test_a_desk_asks_it_in_its_own_wording(runs) -> None:
+    desk = open_run(runs["instruction"])
+    shown = desk.world.image_ids("val", "scenes")[0]
+    asked = {
+        "draw": desk.draw("a red car", num_samples=2),
+        "edit": desk.edit(shown, "they change places ."),
+        "ask": desk.ask(shown, "what is on the left ?", max_tokens=3),
+        "tell": desk.tell(["here is a red car .", shown], max_images=1, max_tokens=4),
+    }
+    assert [len(asked[name].pictures) for name in ("draw", "edit")] == [2, 1]
+    assert all(answers[0].document.spans[0].text.startswith("<|im_start|>user\n") for answers in list(asked.values())[:3])
+    with pytest.raises(MarkerError, match="im_end"):
+        desk.draw("a red <|im_end|> car")
