@@ -25,17 +25,14 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_modules.mirroring.facts import check_names, choose_id, is_online, mask
 from lightning_modules.mirroring.liveness import feel_pulse
-from lightning_modules.mirroring.process import ANSWERS, OPENED
 from lightning_modules.mirroring.record import METRICS_FILE, MIRROR_FILE
 from plait.atomic import write_json
 from plait.errors import PlaitError
 
 LOOK_S = 1.0
 """seconds between two looks at what the mirror says"""
-LONGEST_WAIT_S = 30.0
-"""for a mirror that works and has something to do"""
 FEWEST_TICKS = 2
-"""of computing time within `patience_s`, by which a mirror that works is told from one that hangs"""
+"""of computing time, by which a mirror that works is told from one that hangs"""
 KEPT = (
     "PATH",
     "HOME",
@@ -128,7 +125,7 @@ class WandbRun(Logger):
         project, name, group, job_type, tags: as W&B knows them.
         offline: keep everything here (`wandb sync` sends it later). The variable WANDB_MODE wins over it.
         has_weights: hand the finished weights over as well, so that others can open the model; without them only their manifest.
-        patience_s: seconds that the end of a job waits for a mirror that stands still.
+        patience_s: seconds that the end of a job waits for its mirror; half of them where it stands still.
 
     Raises:
         RecipeError: W&B would refuse a name or a tag.
@@ -145,7 +142,7 @@ class WandbRun(Logger):
         tags: Sequence[str] = (),
         offline: bool = True,
         has_weights: bool = False,
-        patience_s: float = 0.45,
+        patience_s: float = 0.7,
     ) -> None:
         super().__init__()
         self.folder, self.patience_s = Path(folder), patience_s
@@ -161,7 +158,7 @@ class WandbRun(Logger):
         self.facts |= {"notes": None, "config": {}, "offline": offline, "has_weights": has_weights}
         self._process: subprocess.Popen[bytes] | None = None
         self._is_open = self._is_finished = self._has_spoken = False
-        self._text, self._phase, self._looked, self._moved = b"", "", 0.0, 0.0
+        self._text, self._looked, self._moved = b"", 0.0, 0.0
         self.is_complete = False
 
     @property
@@ -239,9 +236,15 @@ class WandbRun(Logger):
         if self._process is None:
             return
         self._send(f"end {exit_code}\n".encode())
-        self._wait()
+        is_working = self._wait()
         if self._process.poll() is None and self._is_open and not self.is_complete:
-            self._say("it has not ended yet and goes on alone.")
+            if is_working and not self._has_spoken:
+                log.info(
+                    "W&B: the mirror is still being written and goes on alone; if it is cut off: plait-sync runs=%s",
+                    self.folder,
+                )
+            else:
+                self._say("it stands still, and is left alone.")
         if feel_pulse(self._process.pid).is_stopped:  # it never ends by itself
             self._process.kill()
         self._process.stdin.close()
@@ -258,25 +261,18 @@ class WandbRun(Logger):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         self.finish(0 if kind is None else 1)
 
-    def _wait(self) -> None:
-        """Wait for the mirror while it works: until it stands still for `patience_s`, or W&B's service does not move or answer."""
-        start = time.monotonic()
-        self._moved, pulse = start, (before := feel_pulse(self._process.pid))
-        while self._process.poll() is None and (now := time.monotonic()) - self._moved < self.patience_s:
-            hangs = pulse.childrens_ticks == before.childrens_ticks if self._phase == OPENED else self._is_unreachable
-            if now - start > (2 * self.patience_s if hangs else max(LONGEST_WAIT_S, self.patience_s)):
-                break
+    def _wait(self) -> bool:
+        """Wait for the mirror while it works, and no longer than `patience_s`; returns whether it still did at the end."""
+        deadline = time.monotonic() + self.patience_s
+        self._moved, pulse = time.monotonic(), feel_pulse(self._process.pid)
+        while self._process.poll() is None and (now := time.monotonic()) < deadline and now - self._moved < self.patience_s / 2:
             select.select([self._process.stdout], [], [], 0.05)
             self._look()
             felt = feel_pulse(self._process.pid)
             if felt.is_running or felt.ticks - pulse.ticks >= FEWEST_TICKS:
                 self._moved, pulse = time.monotonic(), felt
         self._look()
-
-    @property
-    def _is_unreachable(self) -> bool:
-        """Whether the run is to be sent and W&B has not even opened it."""
-        return bool(is_online(self.facts["offline"])) and self._phase not in (OPENED, ANSWERS)
+        return time.monotonic() - self._moved < self.patience_s / 2
 
     def _send(self, order: bytes) -> None:
         if self._process is not None:
@@ -295,7 +291,6 @@ class WandbRun(Logger):
         *lines, self._text = self._text.split(b"\n")
         for word in map(json.loads, lines):
             self.is_complete |= word.get("done", False)
-            self._phase = word.get("phase", self._phase)
             if word.get("url"):
                 log.info("W&B: %s", word["url"])
             if word.get("note"):

@@ -9,25 +9,19 @@ PARENT, USER, SYSTEM = 1, 11, 12
 
 @dataclass(frozen=True)
 class Pulse:
-    """What a process and its children have computed so far, in ticks of the system (a hundredth of a second), and whether one of their
-    threads computes now, or would on a machine that were less busy; `is_stopped`: by a signal, the process itself."""
+    """What a process and its children have computed so far, in ticks of the system (a hundredth of a second); whether one of their threads
+    computes now, or would on a machine that were less busy; whether the process itself was stopped by a signal."""
 
-    own_ticks: int = 0
-    childrens_ticks: int = 0
+    ticks: int = 0
     is_running: bool = False
     is_stopped: bool = False
-
-    @property
-    def ticks(self) -> int:
-        """All of them."""
-        return self.own_ticks + self.childrens_ticks
 
 
 def feel_pulse(process: int) -> Pulse:
     """The pulse of a process."""
-    children = find_children(process)
-    own, others = (sum(map(_count_ticks, pids)) for pids in ([process], children))
-    return Pulse(own, others, any(map(_is_running, (process, *children))), _read(f"/proc/{process}/stat")[:1] == ["T"])
+    family = [process, *find_children(process)]
+    is_stopped = _read(f"/proc/{process}/stat")[:1] == ["T"]
+    return Pulse(sum(map(_count_ticks, family)), any(map(_is_running, family)), is_stopped)
 
 
 def find_children(parent: int) -> list[int]:

@@ -41,8 +41,6 @@ POLL_S = 0.5
 WRITE_S = 10.0
 """for W&B's service to write what it was told"""
 LEAST_SPACE = 2**14
-OPENED, ANSWERS = "opened", "answers"
-"""what is said once W&B has the run, and once it has been seen to live after the end of the job"""
 
 
 def main() -> None:
@@ -107,11 +105,9 @@ def mirror(folder: Path, orders: Orders) -> None:
             break
     with limit(OPEN_S, "W&B did not open the run"):
         run = open_run(folder, facts, online)
-    say(phase=OPENED, url=run.url if online else None)
+    say(url=run.url if online else None)
     numbers = follow(folder, run, orders)
     with limit(FINISH_S[online], "W&B did not take what the run has left"):
-        dict(run.summary)  # asks W&B's service, and returns only if it still lives
-        say(phase=ANSWERS)
         hand_over(folder, run, facts, online)
         run.finish(exit_code=orders.exit_code)
     if online:

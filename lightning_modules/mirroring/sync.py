@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.mirroring.facts import choose_id, is_online, mask
+from omegaconf import OmegaConf
+
+from lightning_modules.mirroring.facts import choose_id, find_parents, flatten_overrides, is_online, mask, tag_run
 from lightning_modules.mirroring.offline import find_offline, read_offline
 from lightning_modules.mirroring.record import METRICS_FILE, MIRROR_FILE, SENT_FILE, Follower, read_json
-from lightning_modules.records import read_job
+from lightning_modules.records import read_config, read_job
 from lightning_modules.tracking import WandbRun
 from plait.errors import CheckpointError, RecipeError
 
@@ -102,18 +104,22 @@ def _sync(folder: Path, online: bool) -> str:
         patience_s=PATIENCE_S[online],
     )
     run.open(**{key: facts[key] for key in TOLD})
-    run.finish(0 if job.get("state") == "finished" else 1)
+    run.finish(1 if job.get("state") in ("failed", "interrupted", "died") else 0)
     return "complete now" if run.is_complete else "not complete"
 
 
 def _guess_facts(folder: Path) -> dict[str, Any]:
     """Of a run that was to have no mirror: what its folder says."""
-    config = read_json(folder / "passport.json").get("config") or {}
-    name = f"{folder.parent.name}/{folder.name}"
+    job, stored = read_job(folder) or {}, OmegaConf.to_container(read_config(folder), resolve=False)
+    config = read_json(folder / "passport.json").get("config") or stored
+    told = {
+        "parents": find_parents(job.get("parents") or {}, stored["base"]),
+        "overrides": flatten_overrides(job.get("overrides") or ()),
+    }
     facts = {
         "id": choose_id(folder, None, is_training=False),
-        "name": name,
+        "name": f"{folder.parent.name}/{folder.name}",
         "group": folder.parent.name,
-        "tags": config.get("tags") or [],
     }
-    return mask({**facts, "job_type": None, "notes": "mirrored later by plait-sync", "config": config})
+    facts |= {"job_type": stored.get("job_type"), "notes": "mirrored later by plait-sync", "config": {**config, **told}}
+    return mask({**facts, "tags": tag_run(config.get("tags") or (), {})})

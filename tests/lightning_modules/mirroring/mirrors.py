@@ -7,12 +7,12 @@ from lightning_modules.mirroring.offline import OfflineRun, find_offline, read_o
 from lightning_modules.mirroring.record import Follower
 
 
-def settle(folder: Path, seconds: float = 120.0) -> OfflineRun:
-    """The only offline run of a folder, once it is whole."""
+def settle(folder: Path, seconds: float = 120.0, unlike: Path | None = None) -> OfflineRun:
+    """The only offline run of a folder, once it is whole; `unlike` is that of an earlier start, which goes then."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         places = find_offline(folder)
-        if len(places) == 1 and list(places[0].glob("*.wandb")):
+        if len(places) == 1 and places[0] != unlike and list(places[0].glob("*.wandb")):
             found = read_offline(places[0])
             if found.exit_code is not None:
                 return found
