@@ -55,7 +55,7 @@ def write_table(table: Table, level: int) -> Iterator[str]:
     yield from (f"| {' | '.join(map(_spell, row))} |" for row in table.rows)
     yield ""
     terms = {cell.text: cell.about for row in table.rows for cell in row if isinstance(cell, Term) and cell.about}
-    yield from (f"- {_code(name)}: {about}" for name, about in terms.items())
+    yield from (f"- {_code(name)}: {escape(about)}" for name, about in terms.items())
     yield from ("",) if terms else ()
 
 
