@@ -74,8 +74,11 @@ def judge_glosses(bench: Bench, blind: Any, split: str) -> tuple[dict[str, Figur
     """
     try:
         bench.model.builder.encode(UNSEEN)
+    except VocabularyError as error:
+        raise UnaskableError("its words are those of its world alone, and a dictionary has others", bench.n) from error
+    try:
         wordnet = bench.wordnet()
-    except (VocabularyError, RecipeError) as error:
+    except RecipeError as error:
         raise UnaskableError(str(error), bench.n) from error
     questions = list_questions(wordnet, split, bench.n, bench.seed)
     log.info("scoring %d words, and fitting the trigram baseline", len(questions))

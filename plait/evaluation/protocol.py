@@ -207,7 +207,7 @@ def _headline(figures: Mapping[str, Figure]) -> str:
     """The first figure of an examination in one line."""
     key, figure = next(iter(figures.items()))
     if not figure.n:
-        return f"{key}: {figure.skipped} prompts skipped ({figure.reason})"
+        return f"{key}: not asked of this model ({figure.reason})"
     skipped = f" skipped {figure.skipped}: {figure.reason}" if figure.skipped else ""
     baselines = ", ".join(f"{name} {value:.2f}" for name, value in figure.baselines.items())
     return f"{key} {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] n={figure.n} ({baselines}){skipped}"
