@@ -242,7 +242,7 @@ def stack_samples(pictures: Sequence[Image.Image], *, title: str = "", width: in
 
 def _draw_scene(spans: Sequence[ShownSpan], size: int) -> Image.Image:
     """A column: parts of one hand in one frame under its words."""
-    font, inner = _font(11), max(size, 104)
+    font, inner = _font(11), max(size, 98)
     parts: list[tuple[str | None, list[Any]]] = [
         (by, [_read_span(span, size, font, inner) for span in run]) for by, run in groupby(spans, key=lambda span: span.by)
     ]

@@ -185,9 +185,9 @@ class _Page:
 
 def _shorten(sample: StoredSample, title: str) -> StoredSample:
     """As it stands at the top: whether it is right, and nothing that needs explaining."""
-    return replace(
-        sample, title=title, seed=None, scores={name: sample.scores[name] for name in ("right",) if name in sample.scores}
-    )
+    right = sample.scores.get("right")
+    scores = {"right" if right else "not right": right} if isinstance(right, bool) else {}
+    return replace(sample, title=title, seed=None, scores=scores)
 
 
 def _sentence(sentence: Sequence[str | Number]) -> str:

@@ -10,11 +10,11 @@ from plait.evaluation.agreement import Finding, compare_edit, compare_scene
 from plait.evaluation.figures import MAIN
 
 ABOUT_SCORES = {
-    "objects": "the same, of which only the things must be right",
-    "colours": "the same, of which only the colours must be right",
-    "cells": "the same, of which each thing must be in its colour, wherever it stands",
-    "places": "the same, of which only the places must be right",
-    "relation": "the same, of which only left, right, above or below must be right",
+    "objects": "only the things must be right",
+    "colours": "only the colours must be right",
+    "cells": "each thing must be in its colour, wherever it stands",
+    "places": "only the places must be right",
+    "relation": "only left, right, above or below must be right",
     "unrecognisable": "share in which the judge recognises nothing (lower is better)",
     "ungrammatical": "share that is no caption of the world's grammar at all (lower is better)",
     "change": "share in which what had to change has changed, whatever became of the rest",

@@ -30,7 +30,10 @@ ABOUT = {
         "captioning two things",
         "share of pictures whose caption names both things, their colours and places without a fault",
     ),
-    "captions_one_object": ("captioning one thing", "the same for pictures of one thing"),
+    "captions_one_object": (
+        "captioning one thing",
+        "share of pictures of one thing whose caption names it, its colour and its place",
+    ),
     "vqa": ("answering questions", "share of right answers about pictures, each type of question weighing the same"),
     "dense_vqa": ("answering about full boards", "share of right answers about boards of many things"),
     "vqa_colour": ("", "what colour is the car ?"),
