@@ -5,6 +5,7 @@ as those of the world are. It knows no wording.
 """
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -69,7 +70,7 @@ class Shelf:
         try:
             if Path(text).expanduser().is_file():
                 return True
-            if self._world is not None:
+            if self._world is not None and not re.search(r"\s", text):  # a sentence: no data is opened for it
                 self._world().picture(text)
                 return True
         except (PlaitError, OSError, ValueError):  # too long for a path, or with a character that none may have
