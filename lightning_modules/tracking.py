@@ -319,7 +319,8 @@ class WandbRun(Logger):
 def choose_environment() -> dict[str, str]:
     """What the process of the mirror is told of the environment: what W&B and Python need, and nothing that could be a secret of others."""
     kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith(KEPT_BEGINNINGS)}
-    kept.pop("WANDB_RUN_ID", None)  # the id of the run folder is said, for each job its own
+    for name in ("WANDB_RUN_ID", "WANDB_SERVICE"):  # the run folder has its id, and a mirror a service of its own
+        kept.pop(name, None)
     kept["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
     return kept
 

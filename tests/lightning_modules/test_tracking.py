@@ -151,7 +151,7 @@ def test_switched_off_nothing_is_started(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_mirror_is_told_no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SLURM_JWT", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "WANDB_RUN_ID"):
+    for name in ("SLURM_JWT", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "WANDB_RUN_ID", "WANDB_SERVICE"):
         monkeypatch.setenv(name, "sesame-open")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     told = choose_environment()
