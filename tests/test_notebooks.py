@@ -100,7 +100,7 @@ def test_runs(path: Path, request: pytest.FixtureRequest, tmp_path: Path, monkey
     assert not list(lab.iterdir()), "it writes beside itself"
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     first = next(number for number, cell in enumerate(code) if any(map(is_picture, cell.outputs)))
-    assert count_imported([cell.source for cell in code[: first + 1]]) <= MOST_IMPORTED.get(path.stem, 5)
+    assert count_imported([cell.source for cell in code[: first + 1]]) <= 5
     shown = {kind for output in code[-1].outputs for kind in output.get("data", {})}
     assert shown & {"image/png", "text/html"}, f"{path.name} ends in {shown or 'nothing'}, expected a picture or a table"
     printed = "".join(output.text for cell in code for output in cell.outputs if output.output_type == "stream")
@@ -111,8 +111,6 @@ def test_runs(path: Path, request: pytest.FixtureRequest, tmp_path: Path, monkey
         assert f"{shared if variable else '../outputs/demo'}: curriculum " in printed
 
 
-MOST_IMPORTED = {"15_your_data": 10}
-"""where more is needed than the five names of the others: 15 draws the pictures of its folder before it shows one"""
 SAID = {
     "00_tour": ["figures lie above the best blind answer with their whole interval"],
     "05_workbench": ["stopped: stopped by SIGINT", "steps in order, each once: True and equal: True"],
