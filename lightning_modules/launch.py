@@ -157,7 +157,8 @@ def run_in_folder(
             result = assembly.build("job")
     except BaseException as error:
         is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
-        stay.end(record, {"state": "interrupted" if is_stop else "failed", "error": repr(error)})
+        reason = error.__context__ if isinstance(error, SystemExit) and error.__context__ is not None else error
+        stay.end(record, {"state": "interrupted" if is_stop else "failed", "error": repr(reason)})
         raise
     write_lineage(stay.folder, record, origins)
     ending = result.ending if isinstance(result, Metrics) else {"state": "finished"}

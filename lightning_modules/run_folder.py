@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lightning_modules.ownership import Claim, describe_process, silence_s
 from lightning_modules.ranks import decide
-from lightning_modules.records import CONFIG_FILE, JOB_FILE, last_checkpoint, read_job, write_job, write_text
+from lightning_modules.records import CONFIG_FILE, JOB_FILE, LAST, last_checkpoint, read_job, write_job, write_text
 from plait.errors import CheckpointError, RecipeError
 
 ARTEFACTS = (CONFIG_FILE, "metrics.jsonl", "passport.json", "checkpoints")
@@ -213,9 +213,8 @@ def _look_around(stay: Stay, intent: Intent) -> Stay:
             )
         if wants_on:
             raise RecipeError(
-                f"checkpoint={intent.checkpoint}: {folder} holds no checkpoint and no run, there is nothing to go on with. Expected "
-                f"paths.folder=<folder of a run> with {folder / 'checkpoints' / 'last.ckpt'}. Next: check the path, or start without "
-                "checkpoint."
+                f"checkpoint={intent.checkpoint}: {folder} holds no checkpoint and no run, expected {folder / LAST} of a run that is to go "
+                "on. Next: check paths.folder, or start without checkpoint."
             )
         return stay
     if past["state"] == "running":
