@@ -155,7 +155,12 @@ def _read_items(folder: str) -> dict[str, list[dict[str, Any]]]:
     path = Path(folder) / "items.json"
     if not path.is_file():
         raise RecipeError(f"kept_of={folder} holds no items.json: expected the folder of a finished plait-evaluate. Make one.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(
+            f"{path} is damaged: {error}. Expected what plait-evaluate wrote. Next: evaluate that model again."
+        ) from error
 
 
 def flatten(found: Evaluation, cost: Mapping[str, float], policy: str) -> dict[str, Any]:
