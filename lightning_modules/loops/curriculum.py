@@ -20,12 +20,14 @@ from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_modules.device_queue import Job, find_failure, run_queue
 from lightning_modules.launch import adopt_run, config_hash, launch
+from lightning_modules.mirroring.job import list_typed
 from lightning_modules.own_files import check_files
 from lightning_modules.process_group import count_processes, run_alone, run_in_group
 from lightning_modules.records import LAST, read_job
@@ -78,6 +80,9 @@ def run_curriculum(
     shared = [item for item in overrides if not item.lstrip("+~").startswith(PRIVATE)]
     default = () if trainer is None or any(item.startswith("trainer=") for item in shared) else (f"trainer={trainer}",)
     group = next((item.partition("=")[2] for item in reversed(shared) if item.startswith("group=")), group or Path(folder).name)
+    typed = shared
+    if HydraConfig.initialized() and list(HydraConfig.get().overrides.task) == list(overrides):
+        typed = [item for item in list_typed() if not item.lstrip("+~").startswith(PRIVATE)]
     folders: dict[str, str] = {}
     keys: dict[str, str] = {}
     for neighbours in _group(stages) if at_once > 1 else [[stage] for stage in stages]:
@@ -97,7 +102,7 @@ def run_curriculum(
             start = launch
             if trainer is not None:
                 start = partial(_launch_in_group, count_processes(config.trainer) if kind == "train" else None)
-            start = partial(start, stage=name, overrides=[*own, *(shared if takes else ())], apart=dict(apart or {}))
+            start = partial(start, stage=name, overrides=[*own, *(typed if takes else ())], apart=dict(apart or {}))
             jobs.append(partial(run_stage, config, place, key, start=start))
             folders[name] = str(place)
         names = [stage["name"] for stage in neighbours]

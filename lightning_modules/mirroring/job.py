@@ -136,10 +136,12 @@ def collect_facts(
     group = given["group"] or _find_group(config, judged, number)
     overrides = told.get("overrides")
     if overrides is None:
-        overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+        overrides = list_typed() if HydraConfig.initialized() else ()
     counts: dict[str, int] = {}
     for parent in known.values():
         counts |= count_parameters(read_json(Path(parent["folder"]) / "ledger.json"))
+    counts = {part: count for part, count in counts.items() if part not in ("all", "trained")}
+    counts |= {"all": sum(counts.values())} if counts else {}
     about = {"overrides": flatten_overrides(overrides), "parents": known, "parameters": counts, "swept": swept}
     if judged is not None:
         about["judged"] = {"folder": str(judged), **known.get("model", {})}
@@ -153,12 +155,17 @@ def collect_facts(
     }
 
 
+def list_typed() -> list[str]:
+    """The overrides of the command line as they were typed: a `${oc.env:...}` in them names a variable, and its value stays here."""
+    return list(OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False))
+
+
 def find_swept() -> dict[str, str]:
     """key -> value of what this job of a multirun or of a W&B sweep has of its own: its overrides that were not given to all."""
     if not HydraConfig.initialized():
         return {}
     hydra = HydraConfig.get()
-    own = list(hydra.overrides.task)
+    own = list_typed()
     if hydra.mode != RunMode.MULTIRUN:
         place = Path(os.environ.get("WANDB_SWEEP_PARAM_PATH") or os.devnull)  # where W&B's agent says what it chose
         chosen = yaml.safe_load(place.read_text(encoding="utf-8")) if place.is_file() else {}
@@ -194,6 +201,6 @@ def _find_group(config: DictConfig, judged: Any, number: int | None) -> str:
         return group
     if number is not None:
         place = Path(HydraConfig.get().sweep.dir)
-        return f"{place.parent.name}_{place.name}"
+        return "_".join(name for name in (place.parent.name, place.name) if name)
     known = read_json(Path(config.paths.folder) / "mirror.json").get("group")
     return known or f"{config.get('name')}_{Path(config.paths.folder).name}"

@@ -81,7 +81,18 @@ def test_ids_are_kept_and_the_variable_names_one_job_of_a_command(tmp_path: Path
 def test_what_was_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = ["experiment=liquid/pretraining", "seed=1,2", "scale=tiny", "+x=[1, 2]", "stage.optimizer.lr=range(1,3)"]
     (tmp_path / "multirun.yaml").write_text(OmegaConf.to_yaml({"hydra": {"overrides": {"task": shared}}}))
-    own = ["experiment=liquid/pretraining", "seed=2", "scale=tiny", "+x=[1,2]", "stage.optimizer.lr=1", "arm=long"]
+    monkeypatch.setenv("SOME_TOKEN", "sesame-open")
+    shared.append("tags=[a,'${oc.env:SOME_TOKEN}']")
+    (tmp_path / "multirun.yaml").write_text(OmegaConf.to_yaml({"hydra": {"overrides": {"task": shared}}}))
+    own = [
+        "tags=[a,'${oc.env:SOME_TOKEN}']",
+        "experiment=liquid/pretraining",
+        "seed=2",
+        "scale=tiny",
+        "+x=[1,2]",
+        "stage.optimizer.lr=1",
+        "arm=long",
+    ]
     hydra = {"mode": RunMode.MULTIRUN, "overrides": {"task": own}, "sweep": {"dir": str(tmp_path)}}
     monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": hydra}))
     assert find_swept() == {"seed": "2", "stage.optimizer.lr": "1", "arm": "long"}
