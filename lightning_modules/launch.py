@@ -60,6 +60,8 @@ def run_command(config: DictConfig) -> Any:
     if own_rank() != 0:  # one voice; what goes wrong is said by every rank
         logging.getLogger().setLevel(logging.WARNING)
     try:
+        if OmegaConf.select(config, "paths.folder") is not None:
+            drop_empty_folder(config)
         check_command(config)
         result = launch(config)
     except OmegaConfBaseException as error:
