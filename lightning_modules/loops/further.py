@@ -80,9 +80,10 @@ def _one_process(stored: DictConfig) -> dict[str, Any]:
 
 def _extend(config: DictConfig, run: Path, steps: int, folder: Path, overrides: Sequence[str]) -> DictConfig:
     """The config of a run, for `steps` steps that start from its weights."""
-    check_stored(OmegaConf.to_container(config, resolve=False), run, trains=True)
-    if config.get("job", {}).get("_target_") != f"{fit.__module__}.{fit.__name__}":
+    raw = OmegaConf.to_container(config, resolve=False)
+    if (raw.get("job") or {}).get("_target_") != f"{fit.__module__}.{fit.__name__}":
         raise RecipeError(f"{run} is no training run: its job does not train. Expected the folder of a stage that trained.")
+    check_stored(raw, run, trains=True)
     find_neighbours(config, run)  # a notebook may stand elsewhere than the run was started from
     with open_dict(config):
         config.base = {**config.base, "model": str(run)}
