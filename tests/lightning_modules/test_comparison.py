@@ -1,6 +1,7 @@
 """plait-compare: evaluations become rows; what is no row, no evaluation or no fair comparison is refused by name."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,12 @@ def test_the_command_hands_the_table_to_w_and_b(capfd):
     config = compose_job("compare", ["rows={a: [a], b: [b]}", "reference=b", "paths.folder=out"])
     table = launch(config)
     assert table["rows"]["a"]["figures"]["val/captions"]["minus_reference"]["verdict"] == "no verdict below 3 seeds a row"
+    tables = "offline-run-*/files/media/table/table*.json"
+    deadline = time.monotonic() + 120  # the mirror goes on alone
+    while not list(Path("out/wandb").glob(tables)) and time.monotonic() < deadline:
+        time.sleep(0.2)
     assert list(Path("out/wandb").glob("offline-run-*/*.wandb"))
-    assert list(Path("out/wandb").glob("offline-run-*/files/media/table/table*.json"))
+    assert list(Path("out/wandb").glob(tables))
 
 
 def test_what_is_not_comparable_is_refused_by_name():

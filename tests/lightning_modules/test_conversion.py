@@ -81,7 +81,7 @@ def test_it_is_a_base_of_recipes(release, converted) -> None:
 def test_it_comes_out_as_it_was(release, converted, tmp_path, caplog) -> None:
     source, _, reference, vqgan = release
     caplog.set_level(logging.INFO)
-    given = [f"run={converted}", f"target={tmp_path / 'out'}", "layout=released", f"paths.folder={tmp_path / 'job'}"]
+    given = [f"run={converted}", f"target={tmp_path / 'out'}", "layout=released", f"paths.folder={tmp_path / 'export'}"]
     launch(compose_job("export", given))
     before, after = read_shards(source), read_shards(tmp_path / "out")
     assert before.keys() == after.keys()

@@ -44,7 +44,9 @@ def test_a_foreign_target_is_refused_by_name_alone(target, monkeypatch):
         Assembly(OmegaConf.create({"part": {"_target_": target}, "fine": 1}))
 
 
-@pytest.mark.parametrize("target", ["plait.document.json.loads", "plait.document.json", "lightning_modules.launch.os.replace"])
+@pytest.mark.parametrize(
+    "target", ["plait.document.json.loads", "plait.document.json", "lightning_modules.run_folder.os.replace"]
+)
 def test_what_was_only_imported_there_is_refused(target):
     with pytest.raises(RecipeError, match="expected a class, function or class method defined"):
         locate(target)

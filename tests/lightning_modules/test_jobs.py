@@ -40,7 +40,7 @@ def test_an_exported_model_has_its_card(small_run, tmp_path) -> None:
     launch(compose_job("export", given))
     card = tmp_path / "mine" / "README.md"
     assert verify_report(card).is_right
-    assert "**pretraining**" in card.read_text(encoding="utf-8")
+    assert "- pretraining `" in card.read_text(encoding="utf-8")
 
 
 def test_a_page_of_nothing_is_refused(tmp_path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from lightning_modules import notebook
 from lightning_modules.notebook import measure_progress, provide_multirun, provide_run, run_command
+from lightning_modules.ownership import describe_process
 from lightning_modules.project import find_project, find_upward
 from plait.errors import CheckpointError, FailedJobsError
 
@@ -83,6 +84,8 @@ def test_what_is_missing_is_made_by_the_command(project, monkeypatch):
 
 def test_progress_counts_finished_jobs_and_the_steps_of_the_one_that_runs(tmp_path):
     folders = [write_job(tmp_path / "tokenizer"), write_job(tmp_path / "pretraining", "running"), tmp_path / "evaluation"]
+    record = json.loads((folders[1] / "job.json").read_text())
+    (folders[1] / "job.json").write_text(json.dumps({**record, "owner": describe_process()}))  # of one that lives
     assert measure_progress(folders) == (1, "1 of 3 finished, now pretraining")
     (folders[1] / "passport.json").write_text(json.dumps({"config": {"trainer": {"max_steps": 40}}}))
     (folders[1] / "metrics.jsonl").write_text('{"step": 9, "train/loss": 1.0}\n')

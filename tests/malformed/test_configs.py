@@ -241,8 +241,8 @@ def test_a_command_refuses(
     Case("document-nowhere", "generate", drawing("document={given}/none.json"), r"given/none\.json", "No such file.*Expected JSON",
          "Check the path"),
     Case("document-no-json", "generate", drawing("document={given}/no-json.json"), r"no-json\.json", "line 1 .*Expected JSON", "Check"),
-    Case("document-picture-nowhere", "generate", drawing("document={given}/no-picture.json"), r"given/forest\.png", "is no file.*Expected the path",
-         "check it"),
+    Case("document-picture-nowhere", "generate", drawing("document={given}/no-picture.json"), r"given/forest\.png",
+         "is no file.*Expected the path", "check it"),
     Case("document-unknown-word", "generate", drawing("document={given}/no-word.json"), "'carr' in 'a red carr'",
          "the nearest are 'car", "Reword the text"),
 )  # fmt: skip

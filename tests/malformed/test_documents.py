@@ -172,9 +172,9 @@ IN_SPAN_0 = "'doc-7', span 0.*'pic'"
         r"\(2 spans\) carries no loss anywhere and is no pair",
         "Mark the spans",
     ),
-    Case("policy-cold", policy(temperature=-1.0), "temperature=-1", "expected .*temperature >= 0", "Change what lies outside"),
-    Case("policy-top-p", policy(top_p=0.0), r"top_p=0\.0", "expected .*0 < top_p <= 1", "Change what lies outside"),
-    Case("policy-guidance", policy(guidance=-2.0), r"guidance=-2\.0", "expected .*guidance >= 0", "Change what lies outside"),
+    Case("policy-cold", policy(temperature=-1.0), "temperature=-1", "expected .*temperature >= 0", "change what lies outside"),
+    Case("policy-top-p", policy(top_p=0.0), r"top_p=0\.0", "expected .*0 < top_p <= 1", "change what lies outside"),
+    Case("policy-guidance", policy(guidance=-2.0), r"guidance=-2\.0", "expected .*0 <= guidance", "change what lies outside"),
     Case("row-meta-no-json", rows(lambda row: row.update(meta="{no")), "'row-0'", "JSONDecodeError.*expected", EXPORT),
     Case("row-meta-a-list", rows(lambda row: row.update(meta="[1]")), "'row-0'", r"meta is \[1\].*expected", EXPORT),
     Case(
@@ -218,8 +218,8 @@ IN_SPAN_0 = "'doc-7', span 0.*'pic'"
         "row-picture-empty",
         rows(lambda row: row["images"][0].update(bytes=None), lambda found: found.picture("pic"), count=2),
         "'row-1'.*'pic'",
-        "0 bytes and no path, expected one of them",
-        "Add the picture",
+        "has 0 bytes, expected its bytes",
+        "Write them with export_documents",
     ),
     Case(
         "rows-share-a-name",

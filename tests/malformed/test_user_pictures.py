@@ -98,9 +98,7 @@ ROW_1 = r"rows\.jsonl, row rows\.jsonl:2: "
         "Set it",
     ),
     Case("no-limit", own("caption", keep, limit=0), r"data\.limit is 0", "expected at least 1 row", r"Set data\.limit"),
-    Case(
-        "unknown-fit", own("caption", keep, fit="stretch"), r"data\.fit is 'stretch'", "expected crop or pad", r"set data\.fit="
-    ),
+    Case("unknown-fit", own("caption", keep, fit="stretch"), r"fit is 'stretch'", "expected crop or pad", r"set data\.fit"),
     Case(
         "no-square",
         own("caption", keep, image_size=(32, 64)),

@@ -88,7 +88,8 @@ def test_a_table_of_samples_holds_prompt_answer_and_thumbnail(small_run: Path) -
 
 
 @pytest.mark.slow
-def test_an_evaluation_tells_its_figures_and_the_run_it_judged(sketch_run: Path) -> None:
+def test_an_evaluation_tells_its_figures_and_the_run_it_judged(project: Path) -> None:
+    sketch_run = project / "outputs" / "demo"
     found, judged = settle(sketch_run / "evaluation"), settle(sketch_run / "instruction")
     assert (found.facts["job_type"], found.facts["name"], found.facts["group"]) == ("evaluation", "evaluation", "sketch")
     summary = json.loads((sketch_run / "evaluation" / "summary.json").read_text())
