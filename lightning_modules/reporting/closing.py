@@ -1,7 +1,7 @@
 """What a curriculum says when it has finished: a few figures beside what is expected of them, where to look, and what to try next.
 
-It reads the summary that the report wrote and computes nothing. What is expected is the range that several runs of the unchanged recipe
-gave; the words of the figures, the paths and the commands are the curriculum's (conf/curriculum/).
+It reads the summary that the report wrote and computes nothing. What is expected is the range that the unchanged recipe is held
+to; the words of the figures, the paths and the commands are the curriculum's (conf/curriculum/).
 """
 
 import json
@@ -17,8 +17,8 @@ class Closing:
     Args:
         summary: JSON file of figures by name.
         figures: figure name -> what it is, in a few words.
-        expected: figure name -> (lowest, highest) of several runs; what is not named is shown alone.
-        source: where these runs are told of.
+        expected: figure name -> (lowest, highest) that the recipe is held to; what is not named is shown alone.
+        source: where that is told of.
         opens: what it is -> path.
         commands: what can be done next, as they are typed.
     """
