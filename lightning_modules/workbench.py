@@ -202,6 +202,7 @@ class Desk(Run):
     def _assembly(self) -> Assembly:
         config = compose_job("generate", [])
         config.run = str(self.folder)
+        config.paths.root = str(find_project() / config.paths.root)  # one cache, wherever a notebook stands
         adopt_run(config)
         return Assembly(config)
 

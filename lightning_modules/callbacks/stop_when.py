@@ -1,5 +1,5 @@
 """A stage that ends when something has been learned, not when a number of steps is over: skills that come all at once come late in
-some runs (reports/demo.md), and a run that stopped before is no worse recipe than one that stopped after, only an unluckier one.
+some runs (reports/studies/reading/), and a run that stopped before is no worse recipe than one that stopped after, only an unluckier one.
 
 From the usual number of steps on, a probe on `val` is looked at every few steps; once it has been passed the stage is over. The number
 of steps of the Trainer is the cap. It does not know what the probe measures. The schedule must hold its rate meanwhile, as the end of
@@ -69,7 +69,7 @@ class StopWhen(Quiet):
         self._in_a_row, self._passed_at = state_dict["in_a_row"], state_dict["passed_at"]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Refuse a schedule whose rate is not held; a stage that is over stays over."""
+        """Refuse a schedule whose rate is not held, and say where no look is due; a stage that is over stays over."""
         for config in trainer.lr_scheduler_configs:
             first, last = min(self.min_steps, pl_module.max_steps) - 1, pl_module.max_steps - 1
             for factor in getattr(config.scheduler, "lr_lambdas", ()):
@@ -81,12 +81,18 @@ class StopWhen(Quiet):
                     )
         if self._passed_at is not None:
             self._end(trainer, pl_module)
+        elif pl_module.max_steps < self.min_steps and trainer.is_global_zero:
+            log.warning(
+                "%s is not looked at: the stage has %d steps, and stop_when looks from step %d on",
+                *(self.figure, pl_module.max_steps, self.min_steps),
+            )
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Look, if it is due."""
         step = trainer.global_step
         is_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if not is_step or step < self.min_steps or (step - self.min_steps) % self.every_n_steps:
+        is_due = step >= self.min_steps and ((step - self.min_steps) % self.every_n_steps == 0 or step == pl_module.max_steps)
+        if not (is_step and is_due):
             return
         value = self._look(trainer, pl_module) if trainer.is_global_zero else None
         value = trainer.strategy.broadcast(value)  # ranks end together

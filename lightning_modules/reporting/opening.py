@@ -17,7 +17,7 @@ from plait.evaluation.protocol import HEADLINES
 
 Sentence = tuple[str | Number, ...]
 Expected = Mapping[str, Sequence[float]]
-"""figure name -> (lowest, highest) of several runs of the same recipe"""
+"""figure name -> (lowest, highest) that the recipe is held to"""
 SHOWN = {"two_objects": "two_objects", "edits": "edits", "captions": "captions", "vqa_where": "vqa", "stories": "stories"}
 """figures of which a sample stands at the top, where there are any -> whose skill it shows"""
 SURE = 0.95

@@ -32,8 +32,9 @@ def stop_when(folder: Path, values: list[float], **changes: Any) -> StopWhen:
         ([0.2, 0.89, 0.9], {}, 8),
         ([0.95, 0.5, 0.95, 0.92], {"patience": 2}, 10),
         ([0.5] * 5, {}, None),
+        ([0.5, 0.5, 0.95], {"every_n_steps": 5}, 12),
     ],
-    ids=["at once", "late", "twice in a row", "never"],
+    ids=["at once", "late", "twice in a row", "never", "at the cap, which is off the grid"],
 )
 def test_the_stage_is_over_when_the_probe_has_been_passed(tmp_path, caplog, values, changes, passed):
     callback = stop_when(tmp_path, values, **changes)
@@ -62,6 +63,13 @@ def test_a_resumed_stage_goes_on_looking_and_one_that_is_over_stays_over(tmp_pat
     train(tmp_path, make_stage(12, schedule=None), DataModule(Numbers(12)), callbacks=(third,), max_steps=12, ckpt_path="last")
     manifest = read_manifest(tmp_path / "checkpoints" / "last.ckpt")
     assert (manifest.step, manifest.is_complete) == (6, True)
+
+
+def test_a_probe_that_is_never_due_is_told(tmp_path, caplog):
+    callback = stop_when(tmp_path, [], min_steps=20)
+    train(tmp_path, make_stage(12, schedule=None), DataModule(Numbers(12)), callbacks=(callback,), max_steps=12)
+    assert "val/captions is not looked at: the stage has 12 steps, and stop_when looks from step 20 on" in caplog.text
+    assert "did not reach" not in caplog.text
 
 
 def test_a_rate_that_descends_meanwhile_is_refused(tmp_path):
