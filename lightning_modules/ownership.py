@@ -77,10 +77,6 @@ class Claim:
 
         threading.Thread(target=beat, name="sign of life", daemon=True).start()
 
-    def follow(self, folder: Path) -> None:
-        """The folder has been renamed by its owner."""
-        self.folder = folder
-
     def release(self, is_unused: bool = False) -> None:
         """Let go of the folder.
 
