@@ -22,6 +22,7 @@ from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.project import find_project, find_upward
 from lightning_modules.records import read_config, read_job
 from plait.errors import CheckpointError, FailedJobsError
+from plait.evaluation.figures import find_best_blind
 from plait.runs import Run
 
 # glibc hands freed memory back and faults it in again at every step of a training (see Makefile)
@@ -180,8 +181,9 @@ def _describe(place: Path) -> str:
     for path in sorted(place.glob(f"*/{EVALUATION}")):
         figure = json.loads(path.read_text(encoding="utf-8"))["results"].get(DRAWINGS)
         if figure is not None:
-            blind = max((value for name, value in figure["baselines"].items() if name != "original"), default=0.0)
-            said += f" Of {figure['n']} drawings of two objects (val) {figure['value']:.0%} were right; the best blind answer: {blind:.0%}."
+            name, blind = find_best_blind(figure["baselines"]) or ("none", 0.0)
+            said += f" Of {figure['n']} drawings of two objects (val) {figure['value']:.0%} were right; the best blind answer: {blind:.0%}"
+            said += f" ({name})."
     return said
 
 

@@ -47,12 +47,12 @@ def test_a_finished_demo_comes_before_a_sketch(project, capsys):
     write_job(project / "outputs" / "sketch", name="sketch")
     assert provide_run() == Path("../outputs/sketch")
     write_job(project / "outputs" / "demo")
-    results = {"val/two_objects": {"value": 0.5, "n": 300, "baselines": {"majority": 0.1, "original": 1.0}}}
+    results = {"val/two_objects": {"value": 0.5, "n": 300, "baselines": {"majority": 0.1, "original": 1.0, "slot_lookup": 1.0}}}
     (write_job(project / "outputs" / "demo" / "evaluation") / "evaluation.json").write_text(json.dumps({"results": results}))
     assert provide_run() == Path("../outputs/demo")
     said = capsys.readouterr().out
     assert "../outputs/sketch: curriculum sketch, made in 60 s.\n" in said
-    assert "Of 300 drawings of two objects (val) 50% were right; the best blind answer: 10%." in said
+    assert "Of 300 drawings of two objects (val) 50% were right; the best blind answer: 10% (majority)." in said
 
 
 @pytest.mark.parametrize(("state", "words"), [("running", "has not finished"), (None, "there is no such folder")])
