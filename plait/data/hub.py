@@ -152,9 +152,11 @@ class Rows(Sequence[Document]):
 
     Args:
         table: a dataset with the columns of the schema.
+        folder: that the rows were read from; pictures that are no bytes lie in it, or in the cache of the Hub.
     """
 
-    def __init__(self, table: "datasets.Dataset") -> None:
+    def __init__(self, table: "datasets.Dataset", folder: Path | None = None) -> None:
+        self._folder = folder
         missing = [column for column in REQUIRED if column not in table.column_names]
         if missing:
             raise DocumentError(
@@ -213,12 +215,12 @@ class Rows(Sequence[Document]):
                 f"{len(images)}. Correct the segment of {image_id!r}."
             )
         found, path = images[index]["bytes"], images[index]["path"]
-        if not found and path and is_fetched(path):
+        if not found and path and is_fetched(path, self._folder):
             return path
         if not found:
             raise DocumentError(
                 f"Row {name!r}: picture {index} ({image_id!r}) has 0 bytes{f' and the path {path!r}' if path else ''}, expected its bytes: "
-                "rows of a folder bring their pictures along. Write them with export_documents."
+                "or the path of a file in the folder of the rows. Write them with export_documents."
             )
         return found
 
@@ -263,7 +265,7 @@ def open_rows(
                 f"{folder}: {[file.name for file in files]} cannot be read as rows ({error}). Expected parquet files of one "
                 "schema. Export or download them again."
             ) from error
-        return Rows(table)
+        return Rows(table, folder)
     try:
         return Rows(datasets.load_dataset(str(path), split=split, cache_dir=cache_dir, revision=revision))
     except (FileNotFoundError, ConnectionError, ValueError) as error:
@@ -273,12 +275,12 @@ def open_rows(
         ) from error
 
 
-def is_fetched(path: str) -> bool:
-    """Whether a path is that of a file which `datasets` or the Hub's own client has put into its cache."""
+def is_fetched(path: str, folder: Path | None = None) -> bool:
+    """Whether a path is that of a file which `datasets` or the Hub's own client has put into its cache, or of one in this folder."""
     import datasets
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    places = (datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE)
+    places = (datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE, *(() if folder is None else (folder,)))
     try:
         return Path(path).is_absolute() and any(Path(path).resolve().is_relative_to(Path(place).resolve()) for place in places)
     except (OSError, RuntimeError, ValueError):

@@ -124,5 +124,5 @@ def test_a_package_is_unpacked_once(monkeypatch):
 
 
 def test_what_cannot_be_fetched_is_refused():
-    with pytest.raises(RecipeError, match=r"what=everything names nothing.*expected styles or hard"):
+    with pytest.raises(RecipeError, match=r"what=everything names nothing.*expected one of styles, hard, wordnet"):
         fetch(what="everything")

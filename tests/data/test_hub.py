@@ -54,30 +54,34 @@ def test_a_picture_that_occurs_twice_is_stored_once(world):
     assert [segment["image"] for segment in row["segments"]] == [0, -1, 0]
 
 
+KINDS = {"type": "string", "text": "string", "image": "int32", "loss": "bool"}
+FEATURES = datasets.Features(
+    {
+        "id": datasets.Value("string"),
+        "images": datasets.List(datasets.Image()),
+        "segments": datasets.List({name: datasets.Value(kind) for name, kind in KINDS.items()}),
+    }
+)
+PICTURE = {"type": "image", "text": None, "image": 0, "loss": False}
+
+
 def test_rows_of_others_need_no_image_ids(tmp_path):
-    features = datasets.Features(
-        {
-            "id": datasets.Value("string"),
-            "images": datasets.List(datasets.Image()),
-            "segments": datasets.List(
-                {
-                    "type": datasets.Value("string"),
-                    "text": datasets.Value("string"),
-                    "image": datasets.Value("int32"),
-                    "loss": datasets.Value("bool"),
-                }
-            ),
-        }
-    )
-    segments = [
-        {"type": "image", "text": None, "image": 0, "loss": False},
-        {"type": "text", "text": "a red square", "image": -1, "loss": True},
-    ]
+    segments = [PICTURE, {"type": "text", "text": "a red square", "image": -1, "loss": True}]
     row = {"id": "one", "images": [str(make_png(tmp_path / "red.png"))], "segments": segments}
-    datasets.Dataset.from_list([row], features=features).to_parquet(tmp_path / "train.parquet")
+    datasets.Dataset.from_list([row], features=FEATURES).to_parquet(tmp_path / "train.parquet")
     rows = open_rows(tmp_path, cache_dir=str(tmp_path / "cache"))
     assert rows[0] == Document((ImageSpan("one/0"), TextSpan("a red square", loss=True)), id="one")
     assert rows.picture("one/0").getpixel((4, 4)) == (255, 0, 0)
+
+
+def test_a_path_out_of_the_folder_of_the_rows_is_not_opened(tmp_path):
+    """Rows may come from anybody: they name no other file of this machine."""
+    (tmp_path / "rows").mkdir()
+    row = {"id": "one", "images": [{"bytes": None, "path": str(make_png(tmp_path / "red.png"))}], "segments": [PICTURE]}
+    datasets.Dataset.from_list([row], features=FEATURES).to_parquet(tmp_path / "rows" / "train.parquet")
+    rows = open_rows(tmp_path / "rows", cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(DocumentError, match=r"has 0 bytes and the path .*red\.png"):
+        rows.picture("one/0")
 
 
 def test_encoded_documents_are_refused(world):
