@@ -16,7 +16,7 @@ from plait.atomic import write_json
 from plait.errors import CheckpointError, RecipeError
 from plait.evaluation.comparison import compare
 from plait.evaluation.figures import stand
-from plait.evaluation.table import list_records, write_markdown
+from plait.evaluation.table import write_markdown
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def compare_runs(
         rows: name -> folders of evaluations of one configuration that differ in their seed alone (checked). A folder is an evaluation
             or a run with one in `evaluation/`; `*` stands for any name.
         reference: the row that the others are compared with; None takes the first.
-        loggers: those that can are handed the table.
+        loggers: of the job; W&B's mirror reads the table from its file.
 
     Returns:
         The table (see `plait.evaluation.table`).
@@ -55,18 +55,15 @@ def compare_runs(
         "columns": columns,
         "rows": {name: _describe(runs, figures[name], protocols[name]) for name, runs in found.items()},
     }
-    write_table(table, folder, loggers)
+    write_table(table, folder)
     return table
 
 
-def write_table(table: Mapping[str, Any], folder: str | Path, loggers: Mapping[str, Any] | None = None) -> None:
-    """Write table.json and table.md, and hand the same numbers to the loggers that take tables (W&B's reads the file)."""
+def write_table(table: Mapping[str, Any], folder: str | Path) -> None:
+    """Write table.json and table.md."""
     place = Path(folder)
     write_json(place / "table.json", table)
     (place / "table.md").write_text("\n".join(write_markdown(table)) + "\n", encoding="utf-8")
-    for logger in (loggers or {}).values():
-        if hasattr(logger, "log_table"):
-            logger.log_table("table", *list_records(table))
     log.info("table: %s", place / "table.md")
 
 

@@ -72,7 +72,7 @@ def examine(
         features: the encoder of the distribution figures; None leaves them out.
         sheet_cells: pictures on a contact sheet.
         name: of the row in the table.
-        loggers: those that can are handed the table.
+        loggers: of the job; W&B's mirror reads the table from its file.
 
     Returns:
         The flat summary.
@@ -122,7 +122,7 @@ def examine(
     write_json(place / "summary.json", summary)
     write_json(place / "items.json", items)
     write_sheets(found, place, sheet_cells, getattr(model.template, "wording", None))
-    write_table(tabulate_run(name, found.results, found.facts), place, loggers)
+    write_table(tabulate_run(name, found.results, found.facts), place)
     return summary
 
 
