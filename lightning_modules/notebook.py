@@ -4,6 +4,7 @@ A command runs in a process of its own, in the folder of the project, as it woul
 is not made again. It knows curricula and studies as lists of folders and nothing of what they train.
 """
 
+import contextlib
 import json
 import os
 import shlex
@@ -114,8 +115,7 @@ def run_command(command: str, *words: str, folders: Sequence[str | Path]) -> Non
         try:
             _show_progress(process, places)
         except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            process.wait(PATIENCE_S)
+            _stop(process)
             raise
         if process.returncode:
             raise FailedJobsError(
@@ -123,6 +123,15 @@ def run_command(command: str, *words: str, folders: Sequence[str | Path]) -> Non
                 f"{_read_end(printed)}\nNext: run it in a terminal to see all of it.",
                 process.returncode,
             )
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """Ask once, as Ctrl-C does; who does not hear it (what a script put in the background ignores it) is asked to end, then ended."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE_S)
+            return
 
 
 def _show_progress(process: subprocess.Popen, folders: Sequence[Path]) -> None:

@@ -110,10 +110,13 @@ def test_a_command_runs_in_the_project_and_its_failure_is_told(project, monkeypa
     assert "plait-train seed=1" in capsys.readouterr().out
 
 
-def test_a_stopped_cell_stops_its_command_once(project, monkeypatch):
-    write_command(
-        project / "python", monkeypatch, "trap 'echo saved > saved.txt; exit 130' INT; touch begun; while :; do sleep 0.1; done"
-    )
+@pytest.mark.parametrize("heard", ["INT", "TERM"])
+def test_a_stopped_cell_stops_its_command_once(project, monkeypatch, heard):
+    """Tests themselves may run where Ctrl-C is ignored: then only what comes next is heard."""
+    saves = "trap 'echo saved >> saved.txt; exit 130'"
+    deaf = "trap '' INT; " if heard == "TERM" else f"{saves} INT; "
+    write_command(project / "python", monkeypatch, f"{deaf}{saves} TERM; touch begun; while :; do sleep 0.1; done")
+    monkeypatch.setattr(notebook, "PATIENCE_S", 2)
 
     def press(*_):
         if (project / "begun").exists():
