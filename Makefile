@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
 	@touch $@
 
-demo: $(STAMP) ## train a tokenizer and Liquid, evaluate, write the report (about a quarter of an hour on 2 cores; Ctrl-C and start again to go on)
+demo: $(STAMP) ## train a tokenizer and Liquid, evaluate, write the report (12 minutes on 2 idle cores; Ctrl-C and start again to go on)
 	$(BIN)/plait-train curriculum=demo $(ARGS)
 
 test: $(STAMP) ## every test, CPU only, without network, in two processes (make test WORKERS=0: in this one)
