@@ -13,6 +13,8 @@ _CHECKED = [
     f"plait.{path.stem}" for path in (Path(__file__).parents[1] / "plait").iterdir() if path.stem not in ("__init__", "data")
 ]
 _HOOK = install_import_hook(_CHECKED, "beartype.beartype")
+# before torch is imported: processes that share the tests and start more of their own must not each wait for every core
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
 
