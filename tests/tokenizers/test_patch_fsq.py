@@ -135,7 +135,7 @@ def test_overfits_eight_pictures() -> None:
     tokenizer = make(width=64, decoder_depth=2, levels=(8, 8, 8, 5, 5), distance="squared")
     images = pictures(8)
     before = (tokenizer.decode(tokenizer.encode(images)) - images).abs().mean()
-    trained_briefly(tokenizer, images, steps=100, rate=3e-3)
+    trained_briefly(tokenizer, images, steps=130, rate=3e-3)
     after = (tokenizer.decode(tokenizer.encode(images)) - images).abs().mean()
     assert after < 0.35 * before, f"mean error {before:.3f} -> {after:.3f}"
 
