@@ -19,9 +19,9 @@ from typing import IO
 
 from tqdm.auto import tqdm
 
+from lightning_modules.desk.project import find_project, find_upward
+from lightning_modules.folders.records import read_config, read_job
 from lightning_modules.loops.curriculum import compose_job
-from lightning_modules.project import find_project, find_upward
-from lightning_modules.records import read_config, read_job
 from plait.errors import CheckpointError, FailedJobsError
 from plait.evaluation.figures import find_best_blind
 from plait.runs import Run

@@ -1,7 +1,7 @@
 """A model as one folder that stands by itself, and the model back from it: `from_pretrained("outputs/mine")`.
 
     manifest.json, model.safetensors   a checkpoint (plait.checkpoints), so the folder is a base for further training as well;
-                                       the recipe is in the manifest (lightning_modules/recipes.py)
+                                       the recipe is in the manifest (lightning_modules/composing/recipes.py)
     backbone/config.json               architecture of the language model, without weights
     text_tokenizer/                    its files, with the chat template where it is one of transformers
     vision_tokenizer/                  a checkpoint of its own; a plain language model has none
@@ -17,11 +17,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from lightning_modules.instantiate import Assembly
-from lightning_modules.launch import adopt_run, last_checkpoint, load_bases
-from lightning_modules.recipes import RECIPE, make_recipe, read_recipe
-from lightning_modules.records import read_config
-from lightning_modules.stored import check_stored
+from lightning_modules.composing.instantiate import Assembly
+from lightning_modules.composing.recipes import RECIPE, make_recipe, read_recipe
+from lightning_modules.composing.stored import check_stored
+from lightning_modules.folders.records import read_config
+from lightning_modules.running.launch import adopt_run, last_checkpoint, load_bases
 from plait.adapters.hub import fetch
 from plait.atomic import replace_folder
 from plait.backbones.text import PretrainedTokenizer

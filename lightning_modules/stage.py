@@ -5,7 +5,7 @@ weight * sum / count, where the count is that of the whole optimiser step, all m
 of its own targets or of those of several terms, which then have one mean. Lightning's division by `accumulate_grad_batches` and
 DDP's mean over ranks are cancelled. So 1 x 8, 4 x 2 and 2 ranks x 4 give the same gradient. Logged are step 1 (the very first
 loss tells most: ln(vocabulary), or a mistake) and every `log_every_n_steps`-th; validation means go through `self.log`, so that
-callbacks can monitor them. A step whose loss or gradient is not finite changes nothing (lightning_modules/step_guard.py).
+callbacks can monitor them. A step whose loss or gradient is not finite changes nothing (lightning_modules/training/step_guard.py).
 """
 
 import logging
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lightning_modules.books import StepBook
-from lightning_modules.endings import find_trials
-from lightning_modules.resume import random_states_of_all_ranks, restore_random_state, settle_progress
-from lightning_modules.step_guard import StepGuard
+from lightning_modules.training.books import StepBook
+from lightning_modules.training.endings import find_trials
+from lightning_modules.training.resume import random_states_of_all_ranks, restore_random_state, settle_progress
+from lightning_modules.training.step_guard import StepGuard
 from plait.checkpoints import assign_weights
 from plait.errors import RecipeError
 from plait.freezing import FreezePlan, scale_groups

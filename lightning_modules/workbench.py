@@ -30,19 +30,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lightning_modules.composing.instantiate import Assembly
+from lightning_modules.composing.recipes import is_saved_model
 from lightning_modules.desk.answers import Answers
 from lightning_modules.desk.asking import Asker
 from lightning_modules.desk.comparing import Comparison, find_evaluation
 from lightning_modules.desk.controls import Controls
+from lightning_modules.desk.project import find_project, find_upward
 from lightning_modules.desk.shelf import Source
-from lightning_modules.instantiate import Assembly
-from lightning_modules.launch import adopt_run, load_bases
 from lightning_modules.loops import further
 from lightning_modules.loops.curriculum import compose_job
-from lightning_modules.mirroring.fetch import fetch_run
-from lightning_modules.project import find_project, find_upward
-from lightning_modules.recipes import is_saved_model
-from lightning_modules.screen import draw_curves
+from lightning_modules.running.launch import adopt_run, load_bases
+from lightning_modules.tracking.mirroring.fetch import fetch_run
+from lightning_modules.tracking.screen import draw_curves
 from plait.document import Document
 from plait.errors import CheckpointError, RecipeError
 from plait.protocols import Policy

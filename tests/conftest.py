@@ -36,8 +36,8 @@ def root() -> Path:
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trained stages of the demo at scale=tiny, made once: tokenizer, codes, pretraining, instruction. Read it, never write
     into it. (After two steps nothing can be examined: the oracle recognises nothing.)"""
-    from lightning_modules.launch import launch
     from lightning_modules.loops.curriculum import compose_job
+    from lightning_modules.running.launch import launch
 
     folder = tmp_path_factory.mktemp("runs") / "small"
     config = compose_job("train", ["curriculum=demo", f"paths.folder={folder}"])
@@ -82,7 +82,7 @@ def synergen_vl_sketch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _train(*words: str, cwd: Path = ROOT, **environment: str) -> None:
-    command = [sys.executable, "-m", "lightning_modules.train", *words]
+    command = [sys.executable, "-m", "lightning_modules.commands.train", *words]
     environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT), **environment}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"

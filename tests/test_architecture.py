@@ -35,33 +35,39 @@ LAYERS = {
 }
 """Part of plait -> what it may import of plait, besides itself."""
 
-COMMANDS = ["train", "encode", "evaluate", "generate", "enhance", "report", "compare", "convert", "export", "fetch", "sync"]
-COMMAND_FILES = [f"lightning_modules/{name}.py" for name in COMMANDS]
+ROOMS = [
+    "processes",
+    "composing",
+    "folders",
+    "training",
+    "tracking",
+    "stage",
+    "stages",
+    "callbacks",
+    "reporting",
+    "running",
+    "pretrained",
+    "jobs",
+    "loops",
+    "desk",
+    "commands",
+]
+"""Rooms of lightning_modules (and files at its top), lowest first: each may import itself and what stands before it."""
+FACES = {"workbench": "desk", "notebook": "desk"}
+"""files at the top that notebooks import, and the room that they are the door of"""
 
 FENCES = {
     "lightning": ["lightning_modules"],
     "hydra": ["lightning_modules", "hydra_plugins"],
-    "wandb": ["lightning_modules/mirroring", "lightning_modules/report.py", "lightning_modules/reporting/workspace.py"],
+    "wandb": ["lightning_modules/tracking", "lightning_modules/commands/report.py", "lightning_modules/reporting/workspace.py"],
     "wandb_workspaces": ["lightning_modules/reporting/workspace.py"],
     "omegaconf": [
         "hydra_plugins",
+        "lightning_modules/pretrained.py",
         *(
-            f"lightning_modules/{name}"
-            for name in (
-                "instantiate.py",
-                "launch.py",
-                "pretrained.py",
-                "recipes.py",
-                "records.py",
-                "going_on.py",
-                "identity.py",
-                "own_files.py",
-                "run_folder.py",
-                "loops",
-                "mirroring",
-            )
+            f"lightning_modules/{room}"
+            for room in ("composing", "folders", "running", "loops", "tracking/mirroring", "commands")
         ),
-        *COMMAND_FILES,
     ],
     "transformers": ["plait/backbones", "plait/vision/encoder.py", "plait/tokenizers", "plait/alignment/judges.py"],
     "tokenizers": ["plait/backbones", "plait/tokenizers"],
@@ -108,19 +114,32 @@ def test_layers_of_plait(name: str):
     assert not wrong, f"plait/{part} may import {LAYERS[part]}, found {wrong}"
 
 
-def test_commands_are_leaves():
-    commands = [f"lightning_modules.{name}" for name in COMMANDS]
-    for path in (ROOT / "lightning_modules").rglob("*.py"):
-        wrong = [name for name in imports(path) if under(name, commands)]
-        assert not wrong, f"{path.name} imports a console command: {wrong}"
+@pytest.mark.parametrize("name", [str(p.relative_to(ROOT)) for p in SOURCES if p.is_relative_to(ROOT / "lightning_modules")])
+def test_rooms_of_the_application(name: str):
+    room = _find_room(name.removeprefix("lightning_modules/").removesuffix(".py").split("/"))
+    if room == "__init__":
+        return
+    assert room in ROOMS, f"{name}: {room!r} has no place among the rooms; give it one in ROOMS"
+    found = {_find_room(i.split(".")[1:]) for i in imports(ROOT / name) if under(i, ["lightning_modules"])}
+    wrong = found - set(ROOMS[: ROOMS.index(room) + 1])
+    assert not wrong, f"{name} imports {wrong}, which stand above {room!r}"
+
+
+def _find_room(parts: list[str]) -> str:
+    return FACES.get(parts[0], parts[0])
+
+
+def test_the_top_of_the_application_is_small():
+    assert len(list((ROOT / "lightning_modules").glob("*.py"))) <= 8
 
 
 def test_stages_do_not_know_who_runs_them():
-    """Inside lightning_modules: stage < stages < loops < commands."""
-    above = [f"lightning_modules.{name}" for name in ("launch", "loops", "wiring", "instantiate", *COMMANDS)]
+    """A stage is handed what it needs: it composes nothing."""
     folders = [ROOT / "lightning_modules" / name for name in ("stages", "callbacks")]
     for path in [ROOT / "lightning_modules/stage.py", *(p for folder in folders for p in folder.rglob("*.py"))]:
-        assert not [name for name in imports(path) if under(name, above)], f"{path.name} knows its caller"
+        assert not [name for name in imports(path) if under(name, ["lightning_modules.composing"])], (
+            f"{path.name} knows its caller"
+        )
 
 
 @pytest.mark.parametrize("library", FENCES)
@@ -137,9 +156,8 @@ def test_no_file_is_too_long():
 
 
 def test_commands_hold_no_logic():
-    for name in COMMANDS:
-        path = ROOT / "lightning_modules" / f"{name}.py"
-        assert not path.exists() or len(path.read_text().splitlines()) < 60
+    for path in (ROOT / "lightning_modules" / "commands").glob("*.py"):
+        assert len(path.read_text().splitlines()) < 60, path.name
 
 
 def test_packages_are_the_tree():

@@ -3,7 +3,7 @@
 Why ours: no released launcher gives a job a device. joblib's (hydra-joblib-launcher 1.2.0) only limits how many run at once, and
 submitit's local executor (1.5.4) starts all jobs at once and shows each the same first `gpus_per_node` devices; Hydra's maintainers
 leave placement to launchers of others (hydra-ecosystem/hydra issues 2757, 3002). How jobs are placed, stopped and counted is in
-`lightning_modules.device_queue`; here is only what Hydra wants of a launcher.
+`lightning_modules.processes.device_queue`; here is only what Hydra wants of a launcher.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from lightning_modules.device_queue import Job, find_devices, find_failure, run_queue
+from lightning_modules.processes.device_queue import Job, find_devices, find_failure, run_queue
 
 
 class GpuLauncher(Launcher):

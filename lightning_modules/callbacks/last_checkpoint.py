@@ -17,7 +17,7 @@ import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_modules.callbacks.quiet import Quiet
-from lightning_modules.interruption import StopSignals
+from lightning_modules.processes.interruption import StopSignals
 
 SAVES = 10
 """in a stage, at least"""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_modules.callbacks.quiet import Quiet
-from lightning_modules.screen import Screen, draw_curves
+from lightning_modules.tracking.screen import Screen, draw_curves
 from plait.runs import Run
 
 

@@ -22,7 +22,7 @@ import yaml
 
 import plait
 from lightning_modules.callbacks.quiet import Quiet
-from lightning_modules.endings import describe_ending
+from lightning_modules.training.endings import describe_ending
 
 PACKAGES = ("plait", "torch", "lightning", "transformers", "datasets", "wandb", "hydra-core", "numpy", "pillow", "safetensors")
 VARIABLES = ("OMP_NUM_THREADS", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "CUDA_VISIBLE_DEVICES", "PL_GLOBAL_SEED")

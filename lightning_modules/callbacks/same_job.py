@@ -6,11 +6,11 @@ from typing import Any
 import lightning
 
 from lightning_modules.callbacks.quiet import Quiet
-from lightning_modules.ranks import compare_training_ranks
+from lightning_modules.processes.ranks import compare_training_ranks
 
 
 class SameJob(Quiet):
-    """Compares job id and config hash of all ranks once they are joined (lightning_modules/ranks.py says why).
+    """Compares job id and config hash of all ranks once they are joined (lightning_modules/processes/ranks.py says why).
 
     Args:
         identity: job_id and config_hash, as the launcher agreed on them.

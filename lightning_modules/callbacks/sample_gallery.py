@@ -17,7 +17,7 @@ from torch import nn
 
 from lightning_modules.callbacks.quiet import Quiet
 from lightning_modules.callbacks.throughput import paused_clocks
-from lightning_modules.resume import random_state, restore_random_state
+from lightning_modules.training.resume import random_state, restore_random_state
 from plait.errors import RecipeError
 from plait.rendering import write_samples
 from plait.samples import Sample

@@ -9,12 +9,12 @@ from typing import Any
 
 from PIL import Image
 
+from lightning_modules.desk.project import find_upward
+from lightning_modules.folders.records import read_job
 from lightning_modules.jobs.comparison import compare_runs
-from lightning_modules.project import find_upward
-from lightning_modules.records import read_job
 from lightning_modules.reporting.groups import find_evaluations
 from lightning_modules.reporting.verdicts import conclude, draw_table, list_verdicts, stack_sheets
-from lightning_modules.screen import render_figure
+from lightning_modules.tracking.screen import render_figure
 from plait.checkpoints import read_manifest
 from plait.errors import CheckpointError
 from plait.runs import Run

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from lightning_modules.desk.answers import Answers
-from lightning_modules.screen import Screen
+from lightning_modules.tracking.screen import Screen
 from plait.errors import PlaitError
 from plait.rendering import Cell, contact_sheet
 from plait.samples import inline_picture

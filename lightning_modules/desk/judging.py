@@ -1,7 +1,7 @@
 """The judge of the default world beside a desk: what its model draws and writes is read as an evaluation reads it, in small."""
 
+from lightning_modules.composing.wiring import LiveCodes
 from lightning_modules.jobs.examination import open_oracle
-from lightning_modules.wiring import LiveCodes
 from lightning_modules.workbench import Desk
 from plait.evaluation.bench import Bench
 from plait.evaluation.reconstruction import calibrate_oracle

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lightning_modules.wiring import LiveCodes
+from lightning_modules.composing.wiring import LiveCodes
 from plait.document import ImageSpan
 from plait.errors import DocumentError, PlaitError, RecipeError
 from plait.images import check_fit, fit_square, open_image, to_rgb

@@ -10,8 +10,8 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.recipes import list_settings
-from lightning_modules.records import read_config
+from lightning_modules.composing.recipes import list_settings
+from lightning_modules.folders.records import read_config
 from plait.atomic import write_json
 from plait.errors import CheckpointError, RecipeError
 from plait.evaluation.comparison import compare

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lightning_modules.folders.records import read_config
 from lightning_modules.pretrained import save_pretrained, save_text_tokenizer, write_folder
-from lightning_modules.records import read_config
 from lightning_modules.reporting.card import write_card
 from plait.adapters.internlm2 import read_internlm2
 from plait.adapters.liquid import to_released, to_unified

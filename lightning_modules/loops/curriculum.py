@@ -25,14 +25,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_modules.device_queue import Job, find_failure, run_queue
-from lightning_modules.launch import adopt_run, config_hash, launch
-from lightning_modules.mirroring.job import list_typed
-from lightning_modules.own_files import check_files
-from lightning_modules.process_group import count_processes, run_alone, run_in_group
-from lightning_modules.records import LAST, read_job
-from lightning_modules.refusals import explain
-from lightning_modules.run_folder import goes_on, set_aside
+from lightning_modules.composing.own_files import check_files
+from lightning_modules.folders.records import LAST, read_job
+from lightning_modules.folders.run_folder import goes_on, set_aside
+from lightning_modules.processes.device_queue import Job, find_failure, run_queue
+from lightning_modules.processes.process_group import count_processes, run_alone, run_in_group
+from lightning_modules.running.launch import adopt_run, config_hash, launch
+from lightning_modules.running.refusals import explain
+from lightning_modules.tracking.mirroring.job import list_typed
 from plait.errors import RecipeError
 
 REFERENCE = re.compile(r"<([\w-]+)>")

@@ -13,12 +13,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_modules.interruption import raising_interrupts
-from lightning_modules.launch import config_hash, fit
+from lightning_modules.composing.stored import check_stored
+from lightning_modules.folders.records import find_neighbours, read_config
 from lightning_modules.loops.curriculum import run_stage
-from lightning_modules.records import find_neighbours, read_config
-from lightning_modules.stored import check_stored
-from lightning_modules.tracking import JsonlLogger
+from lightning_modules.processes.interruption import raising_interrupts
+from lightning_modules.running.launch import config_hash, fit
+from lightning_modules.tracking.loggers import JsonlLogger
 from plait.errors import RecipeError
 from plait.runs import Run
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from lightning_modules.folders.ownership import hold
+from lightning_modules.folders.run_folder import goes_on
 from lightning_modules.jobs.study import collect
 from lightning_modules.loops.curriculum import run_curriculum
-from lightning_modules.ownership import hold
-from lightning_modules.run_folder import goes_on
 from plait.errors import RecipeError
 
 OWN = ("experiment=", "arm=", "seed=", "n=", "place=", "paths.", "job.")

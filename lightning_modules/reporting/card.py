@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from lightning_modules.licences import Licence, find_licences
+from lightning_modules.composing.licences import Licence, find_licences
 from lightning_modules.reporting.groups import group_runs
 from lightning_modules.reporting.lineage import draw_lineage
 from lightning_modules.reporting.markdown import escape, render_markdown

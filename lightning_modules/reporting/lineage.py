@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lightning_modules.lineage import LINEAGE_FILE, trace_weights
+from lightning_modules.folders.lineage import LINEAGE_FILE, trace_weights
 from lightning_modules.reporting.sources import Place, Reader
 from lightning_modules.reporting.spec import Lineage, Link
 from plait.errors import CheckpointError

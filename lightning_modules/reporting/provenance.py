@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 
-from lightning_modules.licences import find_licences
+from lightning_modules.composing.licences import find_licences
 from lightning_modules.reporting.groups import Groups, find_number
 from lightning_modules.reporting.sources import METRICS, Place, Reader
 from lightning_modules.reporting.spec import Block, Cell, Section, Table, Text

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from lightning_modules.mirroring.record import MIRROR_FILE
 from lightning_modules.reporting.spec import Number, Source
+from lightning_modules.tracking.mirroring.record import MIRROR_FILE
 from plait.checkpoints import MANIFEST
 from plait.errors import CheckpointError
 from plait.evaluation.arms import compare_arms

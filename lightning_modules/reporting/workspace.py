@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_modules.mirroring.record import SAMPLES_KEY, STEP_KEY
 from lightning_modules.reporting.embedding import embed_picture, open_samples, to_webp
 from lightning_modules.reporting.markdown import list_numbers, write_block
 from lightning_modules.reporting.page import place_blocks, relate
 from lightning_modules.reporting.spec import Block, Picture, Plot, Report, Samples, Section, Strip
+from lightning_modules.tracking.mirroring.record import SAMPLES_KEY, STEP_KEY
 from plait.errors import RecipeError
 from plait.rendering import draw_sample
 from plait.samples import StoredSample

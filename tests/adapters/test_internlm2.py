@@ -4,7 +4,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from lightning_modules.instantiate import Assembly
+from lightning_modules.composing.instantiate import Assembly
 from lightning_modules.loops.curriculum import compose_job
 from plait.adapters.internlm2 import INPUT, OUTPUT, PREFIX, join, read_settings, split, to_internlm2, to_llama
 from plait.backbones.causal_lm import CausalLM

@@ -6,7 +6,7 @@ python tests/benchmarks/measure_muon.py
 import torch
 from side_by_side import Arm, Report, read_options
 
-from lightning_modules.muon import Muon
+from lightning_modules.training.muon import Muon
 
 SHAPES = 24 * [(256, 256)] + 12 * [(768, 256)] + 6 * [(256, 768)]
 
@@ -30,7 +30,7 @@ def main() -> None:
     report = Report("muon", "One Muon step, 42 matrices of a backbone of 5 M parameters", options)
     arms = [
         arm("torch", torch.optim.Muon, "`torch.optim.Muon`"),
-        arm("plait", Muon, "`lightning_modules.muon.Muon`: matrices of one shape in one batch"),
+        arm("plait", Muon, "`lightning_modules.training.muon.Muon`: matrices of one shape in one batch"),
     ]
     report.measure("One step", arms, unit="step")
     report.close()

@@ -26,11 +26,11 @@ from lightning_modules.callbacks.ledger import LedgerFile
 from lightning_modules.callbacks.passport import PassportFile
 from lightning_modules.callbacks.progress import Progress
 from lightning_modules.callbacks.throughput import Throughput
-from lightning_modules.checkpoint_io import FolderCheckpointIO
-from lightning_modules.data import DataModule
-from lightning_modules.schedules import trapezoid
 from lightning_modules.stage import Stage
-from lightning_modules.tracking import JsonlLogger
+from lightning_modules.tracking.loggers import JsonlLogger
+from lightning_modules.training.checkpoint_io import FolderCheckpointIO
+from lightning_modules.training.data import DataModule
+from lightning_modules.training.schedules import trapezoid
 from plait.protocols import LossTerms
 
 STEPS, SKIPPED, LOG_EVERY = 300, 20, 20

@@ -14,7 +14,7 @@ from side_by_side import Arm, Report, format_median, read_options
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from lightning_modules.instantiate import Assembly
+from lightning_modules.composing.instantiate import Assembly
 from lightning_modules.loops.curriculum import compose_job
 from plait.backbones.configuration import build_config
 from plait.data.mixture import Mixture

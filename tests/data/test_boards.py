@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from lightning_modules.wiring import open_codes
+from lightning_modules.composing.wiring import open_codes
 from plait.data.emoji_world import EmojiWorld
 from plait.data.emoji_world.board_texts import COUNTS, PLURALS, describe_board, parse_board
 from plait.data.emoji_world.boards import PLACES, Board, assign_board

@@ -3,8 +3,8 @@
 import pytest
 from PIL import Image
 
-from lightning_modules.launch import launch
 from lightning_modules.loops.curriculum import compose_job
+from lightning_modules.running.launch import launch
 from plait.data.hard import HardData
 from plait.data.hard.debian import PACKAGES
 from plait.data.hard.stamps import list_stamps

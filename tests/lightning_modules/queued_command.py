@@ -13,7 +13,7 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 
-from lightning_modules.refusals import command
+from lightning_modules.running.refusals import command
 from plait.errors import RecipeError
 
 

@@ -11,12 +11,12 @@ from safetensors.torch import save_model
 from torch import nn
 from torch.utils.data import Dataset
 
-from lightning_modules import schedules
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
-from lightning_modules.checkpoint_io import FolderCheckpointIO
-from lightning_modules.data import DataModule
 from lightning_modules.stage import Stage
-from lightning_modules.tracking import JsonlLogger
+from lightning_modules.tracking.loggers import JsonlLogger
+from lightning_modules.training import schedules
+from lightning_modules.training.checkpoint_io import FolderCheckpointIO
+from lightning_modules.training.data import DataModule
 from plait.freezing import FreezePlan
 from plait.protocols import LossTerms
 

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from lightning_modules.instantiate import Assembly
-from lightning_modules.launch import last_checkpoint, launch, load_bases
+from lightning_modules.composing.instantiate import Assembly
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.pretrained import open_features
+from lightning_modules.running.launch import last_checkpoint, launch, load_bases
 from plait.checkpoints import read_checkpoint
 from plait.errors import RecipeError
 

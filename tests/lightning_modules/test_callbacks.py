@@ -16,7 +16,7 @@ from lightning_modules.callbacks.passport import PassportFile, read_code_state
 from lightning_modules.callbacks.progress import Progress
 from lightning_modules.callbacks.sample_gallery import SampleGallery, at_rest
 from lightning_modules.callbacks.throughput import Throughput, count_batch
-from lightning_modules.data import DataModule
+from lightning_modules.training.data import DataModule
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import RecipeError
 from plait.freezing import FreezePlan

@@ -8,8 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from lightning_modules.jobs.comparison import compare_runs
-from lightning_modules.launch import launch
 from lightning_modules.loops.curriculum import compose_job
+from lightning_modules.running.launch import launch
 from plait.errors import CheckpointError, DocumentError, RecipeError
 
 PROTOCOL = {"sampler_image": "cold", "guidance": [], "n": 4, "seed": 0, "data": "one", "rejected_beyond": {"worst": 0.17}}

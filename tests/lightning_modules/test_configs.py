@@ -6,9 +6,9 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from lightning_modules.instantiate import Assembly, iterate_targets, locate
-from lightning_modules.launch import config_hash, launch, load_bases, resolve
+from lightning_modules.composing.instantiate import Assembly, iterate_targets, locate
 from lightning_modules.loops.curriculum import check_stages, compose_job
+from lightning_modules.running.launch import config_hash, launch, load_bases, resolve
 from plait.errors import RecipeError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

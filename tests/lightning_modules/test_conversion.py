@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lightning_modules.instantiate import Assembly
-from lightning_modules.launch import launch, load_bases
+from lightning_modules.composing.instantiate import Assembly
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.pretrained import from_pretrained
+from lightning_modules.running.launch import launch, load_bases
 from plait.adapters.shards import read_shards
 from plait.checkpoints import read_manifest
 from plait.document import Document, ImageSpan, TextSpan

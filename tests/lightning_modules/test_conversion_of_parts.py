@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lightning_modules.instantiate import Assembly
-from lightning_modules.launch import launch, load_bases
+from lightning_modules.composing.instantiate import Assembly
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.pretrained import from_pretrained
+from lightning_modules.running.launch import launch, load_bases
 from plait.adapters.emu3 import to_released
 from plait.adapters.internlm2 import INPUT, read_settings, to_internlm2
 from plait.adapters.shards import write_shards

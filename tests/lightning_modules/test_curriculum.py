@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from lightning_modules.folders.records import read_job
 from lightning_modules.loops.curriculum import check_stages, run_curriculum
-from lightning_modules.records import read_job
 from plait.errors import FailedJobsError, RecipeError
 
 WRITE = "tests.lightning_modules.stub_jobs.write"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_modules.device_queue import find_devices
+from lightning_modules.processes.device_queue import find_devices
 from plait.errors import RecipeError
 from tests.lightning_modules.queued_command import wait_for
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_modules.callbacks.examination import Examination
-from lightning_modules.data import DataModule
+from lightning_modules.training.data import DataModule
 from plait.runs import Run
 from tests.lightning_modules.stubs import Numbers, make_stage, train
 

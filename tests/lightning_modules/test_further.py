@@ -8,9 +8,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from lightning_modules.interruption import raising_interrupts
+from lightning_modules.folders.records import read_job
 from lightning_modules.loops.further import train_further
-from lightning_modules.records import read_job
+from lightning_modules.processes.interruption import raising_interrupts
 from plait.checkpoints import read_checkpoint, read_manifest
 from plait.errors import RecipeError
 from plait.runs import Run

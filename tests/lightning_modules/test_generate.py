@@ -10,12 +10,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
 
+from lightning_modules.composing.recipes import make_recipe
+from lightning_modules.composing.stored import check_stored
 from lightning_modules.desk.requests import choose_kind, read_request
 from lightning_modules.desk.words import read_words
-from lightning_modules.launch import launch
 from lightning_modules.loops.curriculum import compose_job
-from lightning_modules.recipes import make_recipe
-from lightning_modules.stored import check_stored
+from lightning_modules.running.launch import launch
 from plait.errors import CheckpointError, DocumentError
 
 ODD = [
@@ -96,7 +96,7 @@ def test_the_shape_tells_the_kind_as_training_tells_it(shape, kind):
 
 
 def test_a_refusal_takes_neither_torch_nor_a_folder(tmp_path):
-    command = [sys.executable, "-X", "importtime", "-m", "lightning_modules.generate", f"run={tmp_path}", "prompt="]
+    command = [sys.executable, "-X", "importtime", "-m", "lightning_modules.commands.generate", f"run={tmp_path}", "prompt="]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "prompt is ''" in done.stderr

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_modules.changes import check_changes, find_changes, is_harmless
-from lightning_modules.identity import resolve
+from lightning_modules.folders.changes import check_changes, find_changes, is_harmless
+from lightning_modules.folders.identity import resolve
 from lightning_modules.loops.curriculum import compose_job
 from plait.errors import RecipeError
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from lightning_modules.instantiate import Assembly, instantiate, locate
+from lightning_modules.composing.instantiate import Assembly, instantiate, locate
 from plait.document import TextSpan
 from plait.errors import RecipeError
 
@@ -45,7 +45,7 @@ def test_a_foreign_target_is_refused_by_name_alone(target, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "target", ["plait.document.json.loads", "plait.document.json", "lightning_modules.run_folder.os.replace"]
+    "target", ["plait.document.json.loads", "plait.document.json", "lightning_modules.folders.run_folder.os.replace"]
 )
 def test_what_was_only_imported_there_is_refused(target):
     with pytest.raises(RecipeError, match="expected a class, function or class method defined"):

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from lightning_modules.jobs.page import write_report
-from lightning_modules.launch import launch
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.reporting.verification import verify_report
+from lightning_modules.running.launch import launch
 from plait.checkpoints import read_manifest
 from plait.errors import CheckpointError
 

@@ -14,9 +14,9 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import OmegaConf, open_dict
 from wandb.proto.wandb_internal_pb2 import Record
 
-from lightning_modules.launch import launch, run_command
+from lightning_modules.folders.records import read_job
 from lightning_modules.loops.curriculum import compose_job, run_stage
-from lightning_modules.records import read_job
+from lightning_modules.running.launch import launch, run_command
 from plait.checkpoints import read_checkpoint, read_manifest
 from plait.errors import CheckpointError, PlaitError, RecipeError
 from plait.ledger import digest
@@ -187,7 +187,15 @@ def wandb_records(path: Path) -> Iterator[Record]:
 
 def test_a_multirun_is_two_finished_wandb_runs_in_one_group(tmp_path):
     """Acceptance: plait-train -m experiment=liquid/pretraining seed=1,2 scale=tiny."""
-    command = [sys.executable, "-m", "lightning_modules.train", "-m", "experiment=liquid/pretraining", "seed=1,2", "scale=tiny"]
+    command = [
+        sys.executable,
+        "-m",
+        "lightning_modules.commands.train",
+        "-m",
+        "experiment=liquid/pretraining",
+        "seed=1,2",
+        "scale=tiny",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     jobs = sorted(tmp_path.glob("outputs/liquid/pretraining/*/*/job.json"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_modules.licences import LICENCES, find_licences, write_table
+from lightning_modules.composing.licences import LICENCES, find_licences, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTICE, CARD = ((ROOT / name).read_text(encoding="utf-8") for name in ("NOTICE", "DATA_CARD.md"))
@@ -18,7 +18,9 @@ def licence(start: str):
 
 def test_the_page_is_the_table() -> None:
     page = (ROOT / "reports/licences.md").read_text(encoding="utf-8")
-    assert write_table() in page, "reports/licences.md has another table than lightning_modules/licences.py: write it anew"
+    assert write_table() in page, (
+        "reports/licences.md has another table than lightning_modules/composing/licences.py: write it anew"
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from lightning_modules.lineage import trace_parents, trace_weights, write_lineage
+from lightning_modules.folders.lineage import trace_parents, trace_weights, write_lineage
 from plait.checkpoints import save_checkpoint
 
 

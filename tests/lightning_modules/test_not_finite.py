@@ -14,10 +14,10 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 
 from lightning_modules.callbacks.moving_average import MovingAverage
-from lightning_modules.data import DataModule
-from lightning_modules.optimizers import MuonWithAdamW
 from lightning_modules.stage import Stage
-from lightning_modules.step_bundle import replay
+from lightning_modules.training.data import DataModule
+from lightning_modules.training.optimizers import MuonWithAdamW
+from lightning_modules.training.step_bundle import replay
 from plait.checkpoints import load_weights, read_checkpoint, read_manifest
 from plait.errors import CheckpointError, NotFiniteError, RecipeError
 from plait.protocols import LossTerms

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lightning_modules import notebook
+from lightning_modules.desk.project import find_project, find_upward
+from lightning_modules.folders.ownership import describe_process
 from lightning_modules.notebook import measure_progress, provide_multirun, provide_run, run_command
-from lightning_modules.ownership import describe_process
-from lightning_modules.project import find_project, find_upward
 from plait.errors import CheckpointError, FailedJobsError
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules import schedules
-from lightning_modules.muon import Muon, orthogonalise
-from lightning_modules.optimizers import MuonWithAdamW
+from lightning_modules.training import schedules
+from lightning_modules.training.muon import Muon, orthogonalise
+from lightning_modules.training.optimizers import MuonWithAdamW
 from plait.errors import RecipeError
 from plait.freezing import FreezePlan, scale_groups
 from tests.lightning_modules.stubs import Model

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 
-from lightning_modules.own_files import check_files
+from lightning_modules.composing.own_files import check_files
 from plait.errors import RecipeError
 
 HEAD = "# @package _global_\n"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from lightning_modules.launch import launch, resolve
 from lightning_modules.loops.curriculum import compose_job
+from lightning_modules.running.launch import launch, resolve
 from plait.runs import Run
 
 STAGES = {"pretraining": 58_600, "instruction": 3_418}
@@ -27,7 +27,7 @@ def test_the_published_numbers(stage: str) -> None:
         "betas": [0.9, 0.999],
         "weight_decay": 0.0,
     }
-    assert recipe.stage.schedule._target_ == "lightning_modules.schedules.cosine"
+    assert recipe.stage.schedule._target_ == "lightning_modules.training.schedules.cosine"
     assert (recipe.stage.schedule.warmup_share, recipe.stage.schedule.final_ratio) == (0.03, 0.0)
     assert (recipe.trainer.max_steps, recipe.trainer.gradient_clip_val) == (STAGES[stage], 0.5)
     assert (recipe.template.text_to_image_ratio, recipe.template.caption_dropout) == (0.8, 0.1)

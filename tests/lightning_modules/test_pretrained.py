@@ -13,11 +13,11 @@ import torch
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
-from lightning_modules.instantiate import Assembly
-from lightning_modules.launch import adopt_run, launch, load_bases
+from lightning_modules.composing.instantiate import Assembly
+from lightning_modules.composing.recipes import is_saved_model
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.pretrained import from_pretrained, save_pretrained, write_folder
-from lightning_modules.recipes import is_saved_model
+from lightning_modules.running.launch import adopt_run, launch, load_bases
 from plait.backbones.text import PretrainedTokenizer
 from plait.checkpoints import read_checkpoint, read_manifest
 from plait.errors import CheckpointError, RecipeError
@@ -168,7 +168,7 @@ def test_a_tokenizer_of_transformers_is_saved_with_the_chat_template(tmp_path) -
         "plait.backbones.text.PretrainedTokenizer",
         "plait.backbones.causal_lm.CausalLM.from_pretrained",
         "plait.tokenizers.codes.write_codes",
-        "lightning_modules.launch.launch",
+        "lightning_modules.running.launch.launch",
         None,
         ["os", "system"],
     ],

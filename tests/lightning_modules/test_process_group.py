@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_modules import device_queue
-from lightning_modules.process_group import CPU_RANKS, count_processes, is_member, run_in_group
+from lightning_modules.processes import device_queue
+from lightning_modules.processes.process_group import CPU_RANKS, count_processes, is_member, run_in_group
 from plait.errors import FailedJobsError, RecipeError
 from tests.lightning_modules.queued_command import wait_for
 

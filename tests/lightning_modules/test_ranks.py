@@ -19,12 +19,12 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
-from lightning_modules import ranks
 from lightning_modules.callbacks.same_job import SameJob
-from lightning_modules.data import DataModule
-from lightning_modules.launch import check_machine, fit, launch
 from lightning_modules.loops.curriculum import compose_job
+from lightning_modules.processes import ranks
+from lightning_modules.running.launch import check_machine, fit, launch
 from lightning_modules.stage import Stage
+from lightning_modules.training.data import DataModule
 from plait.document import Document, TextSpan
 from plait.errors import RecipeError
 from plait.runs import Run
@@ -43,7 +43,7 @@ def test_two_ranks_are_one_run_and_train_as_one_process_does(tmp_path: Path) -> 
     weights = ["+callbacks.weights._target_=tests.lightning_modules.stubs.SaveWeights", f"+callbacks.weights.folder={tmp_path}"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
-        [*launcher, "-m", "lightning_modules.train", *RECIPE, "trainer=ddp_cpu", *weights],
+        [*launcher, "-m", "lightning_modules.commands.train", *RECIPE, "trainer=ddp_cpu", *weights],
         cwd=tmp_path,
         env={**os.environ, **ONE_THREAD, "PLAIT_IMPORT_ROOTS": "tests", "PYTHONPATH": str(ROOT)},
         capture_output=True,

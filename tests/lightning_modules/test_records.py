@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_modules.records import find_neighbours
+from lightning_modules.folders.records import find_neighbours
 
 
 def stored(folder: str = "outputs/demo/instruction") -> DictConfig:

@@ -13,10 +13,10 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from lightning_modules.callbacks.last_checkpoint import LastCheckpoint
-from lightning_modules.data import DataModule
-from lightning_modules.endings import describe_ending
-from lightning_modules.optimizers import MuonWithAdamW
-from lightning_modules.tracking import JsonlLogger
+from lightning_modules.tracking.loggers import JsonlLogger
+from lightning_modules.training.data import DataModule
+from lightning_modules.training.endings import describe_ending
+from lightning_modules.training.optimizers import MuonWithAdamW
 from plait.checkpoints import read_checkpoint, read_manifest
 from plait.errors import CheckpointError
 from plait.runs import Run

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from lightning_modules.launch import launch
+from lightning_modules.folders.ownership import LOCK_FILE, SILENCE_S, Claim, describe_process, is_alive
+from lightning_modules.folders.records import read_job
+from lightning_modules.folders.run_folder import Intent, Stay, enter, set_aside
 from lightning_modules.loops.curriculum import run_curriculum
-from lightning_modules.ownership import LOCK_FILE, SILENCE_S, Claim, describe_process, is_alive
-from lightning_modules.records import read_job
-from lightning_modules.run_folder import Intent, Stay, enter, set_aside
+from lightning_modules.running.launch import launch
 from plait.checkpoints import save_checkpoint
 from plait.errors import RecipeError
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from lightning_modules.data import DataModule
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.stage import Stage
+from lightning_modules.training.data import DataModule
 from plait.document import Document, TextSpan
 from plait.errors import RecipeError
 from plait.sequence.batch import SequenceBatch

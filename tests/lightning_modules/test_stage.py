@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lightning_modules.data import DataModule
 from lightning_modules.stage import Stage
 from lightning_modules.stages.instruction import InstructionStage
 from lightning_modules.stages.pretraining import PretrainingStage
 from lightning_modules.stages.tokenizer import TokenizerStage
+from lightning_modules.training.data import DataModule
 from plait.errors import RecipeError
 from plait.freezing import FreezePlan
 from plait.protocols import LossTerms

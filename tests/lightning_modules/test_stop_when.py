@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lightning_modules.callbacks.stop_when import PASSED, StopWhen
-from lightning_modules.data import DataModule
-from lightning_modules.schedules import trapezoid
+from lightning_modules.training.data import DataModule
+from lightning_modules.training.schedules import trapezoid
 from plait.checkpoints import read_manifest
 from plait.errors import RecipeError
 from plait.runs import Run

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from lightning_modules.composing.recipes import NO_SETTINGS
+from lightning_modules.folders.ownership import hold
 from lightning_modules.jobs.study import BEGIN, END, collect, fill_page, write_tables
 from lightning_modules.loops.curriculum import REFERENCE, check_stages, compose_job
 from lightning_modules.loops.study import run_arm
-from lightning_modules.ownership import hold
-from lightning_modules.recipes import NO_SETTINGS
 from plait.errors import CheckpointError, RecipeError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,9 +5,9 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from lightning_modules.instantiate import Assembly
-from lightning_modules.launch import launch
+from lightning_modules.composing.instantiate import Assembly
 from lightning_modules.loops.curriculum import compose_job
+from lightning_modules.running.launch import launch
 from plait.tokenizers.folding import fold_places
 
 JOB = OmegaConf.to_container(compose_job("train", ["experiment=synergen_vl/study_folding"]).job, resolve=True)

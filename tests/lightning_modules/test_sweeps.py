@@ -12,9 +12,9 @@ from hydra import compose, initialize_config_module
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_modules.launch import read_metric
 from lightning_modules.loops.curriculum import compose_job
-from lightning_modules.refusals import explain
+from lightning_modules.running.launch import read_metric
+from lightning_modules.running.refusals import explain
 from plait.errors import RecipeError
 from plait.runs import Run
 from tests.conftest import ONE_THREAD
@@ -68,7 +68,14 @@ def test_a_search_of_two_trials_side_by_side(tmp_path: Path, root: Path) -> None
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     sweep = tmp_path / "sweep"
     command = [
-        *(sys.executable, "-m", "lightning_modules.train", "-m", "hparams_search=optuna", "experiment=liquid/tokenizer"),
+        *(
+            sys.executable,
+            "-m",
+            "lightning_modules.commands.train",
+            "-m",
+            "hparams_search=optuna",
+            "experiment=liquid/tokenizer",
+        ),
         *("scale=tiny", "logger=none", "~callbacks.gallery", f"hydra.sweep.dir={sweep}"),
         *("hydra/launcher=gpus", "hydra.launcher.devices=[a,b]", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2"),
         "stage.optimizer.lr=tag(log, interval(1e-4, 1e-2))",

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from lightning_modules.instantiate import Assembly
-from lightning_modules.launch import adopt_run, launch, load_bases, resolve
+from lightning_modules.composing.instantiate import Assembly
+from lightning_modules.composing.published import find_published
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.pretrained import from_pretrained, save_pretrained
-from lightning_modules.published import find_published
+from lightning_modules.running.launch import adopt_run, launch, load_bases, resolve
 from lightning_modules.workbench import open_run
 from plait.errors import MarkerError, RecipeError
 from plait.runs import Run
@@ -93,7 +93,10 @@ def test_the_published_numbers(stage, steps, rate, decay, documents) -> None:
         [0.9, 0.95],
     )
     assert recipe.stage.schedule.warmup_steps == 200
-    assert recipe.stage.schedule._target_ == f"lightning_modules.schedules.{'constant' if stage == 'align_1' else 'cosine'}"
+    assert (
+        recipe.stage.schedule._target_
+        == f"lightning_modules.training.schedules.{'constant' if stage == 'align_1' else 'cosine'}"
+    )
     assert (recipe.batches.documents_per_window, recipe.stage.term_weights.image) == (documents, 2.0)
     assert (list(recipe.model.fold), recipe.model.head_layers, recipe.backbone.num_hidden_layers) == ([2, 8], 4, 24)
     assert (recipe.image_policy.guidance, recipe.vision_tokenizer._target_) == (

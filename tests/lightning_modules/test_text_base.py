@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from lightning_modules.instantiate import Assembly
-from lightning_modules.launch import adopt_run, launch, load_bases
+from lightning_modules.composing.instantiate import Assembly
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.pretrained import from_pretrained
+from lightning_modules.running.launch import adopt_run, launch, load_bases
 from plait.checkpoints import read_manifest
 from plait.errors import DocumentError, RecipeError
 from plait.evaluation.bench import Bench

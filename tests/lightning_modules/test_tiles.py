@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_modules.wiring import encode_world, open_codes, open_pixels
+from lightning_modules.composing.wiring import encode_world, open_codes, open_pixels
 from plait.data.emoji_world import EmojiWorld
 from plait.errors import CheckpointError, RecipeError
 from plait.tiling import Tiling

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import wandb
 
-from lightning_modules import tracking
 from lightning_modules.callbacks.sample_gallery import SampleGallery
-from lightning_modules.data import DataModule
-from lightning_modules.mirroring.offline import find_offline
-from lightning_modules.tracking import JsonlLogger, WandbRun, choose_environment
+from lightning_modules.tracking import loggers
+from lightning_modules.tracking.loggers import JsonlLogger, WandbRun, choose_environment
+from lightning_modules.tracking.mirroring.offline import find_offline
+from lightning_modules.training.data import DataModule
 from plait.errors import RecipeError
 from tests.lightning_modules.mirroring.mirrors import check_rows, settle
 from tests.lightning_modules.stubs import Numbers, make_stage, train
@@ -102,13 +102,13 @@ def test_a_mirror_that_fails_is_said_once_and_costs_nothing(tmp_path: Path, monk
     monkeypatch.setenv("WANDB_MODE", "offline")
     started = []
 
-    class Popen(tracking.subprocess.Popen):
+    class Popen(loggers.subprocess.Popen):
         def __init__(self, command, **settings):
             started.append(self)
             super().__init__(["sh", "-c", FAULTS[name]], **settings)
 
-    monkeypatch.setattr(tracking.subprocess, "Popen", Popen)
-    with caplog.at_level(logging.WARNING, "lightning_modules.tracking"):
+    monkeypatch.setattr(loggers.subprocess, "Popen", Popen)
+    with caplog.at_level(logging.WARNING, "lightning_modules.tracking.loggers"):
         logger = WandbRun(tmp_path)
         spent = 0.0
         logger.start()

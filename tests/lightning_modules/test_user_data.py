@@ -10,11 +10,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from lightning_modules.instantiate import Assembly, iterate_targets, locate
-from lightning_modules.launch import adopt_run, launch, load_bases, resolve
+from lightning_modules.composing.instantiate import Assembly, iterate_targets, locate
+from lightning_modules.composing.wiring import encode_world, open_codes, train_text_tokenizer
 from lightning_modules.loops.curriculum import check_stages, compose_job
 from lightning_modules.pretrained import from_pretrained, save_pretrained
-from lightning_modules.wiring import encode_world, open_codes, train_text_tokenizer
+from lightning_modules.running.launch import adopt_run, launch, load_bases, resolve
 from plait.backbones.subwords import SubwordTokenizer
 from plait.document import TextSpan
 from plait.errors import CheckpointError, DocumentError, RecipeError

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from lightning_modules import screen
 from lightning_modules.callbacks.live_curve import LiveCurve
-from lightning_modules.data import DataModule
-from lightning_modules.screen import Screen, draw_curves
-from lightning_modules.watching import follow
+from lightning_modules.desk.watching import follow
+from lightning_modules.tracking import screen
+from lightning_modules.tracking.screen import Screen, draw_curves
+from lightning_modules.training.data import DataModule
 from plait import rendering
 from plait.document import Document, ImageSpan, TextSpan
 from plait.runs import Metrics

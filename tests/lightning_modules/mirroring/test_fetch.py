@@ -8,9 +8,9 @@ from unittest.mock import create_autospec
 import pytest
 import wandb
 
-from lightning_modules.mirroring.content import make_artifacts
-from lightning_modules.mirroring.fetch import fetch_run
-from lightning_modules.mirroring.record import read_json
+from lightning_modules.tracking.mirroring.content import make_artifacts
+from lightning_modules.tracking.mirroring.fetch import fetch_run
+from lightning_modules.tracking.mirroring.record import read_json
 from lightning_modules.workbench import open_run
 from plait.errors import CheckpointError
 from plait.runs import Run

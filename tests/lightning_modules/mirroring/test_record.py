@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_modules.mirroring.record import STEP_KEY, Entry, Follower
+from lightning_modules.tracking.mirroring.record import STEP_KEY, Entry, Follower
 
 
 def write(folder: Path, *rows: dict | str, page: int | None = None) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lightning_modules.mirroring.offline import OfflineRun, find_offline, read_offline
-from lightning_modules.mirroring.process import drop_older
-from lightning_modules.mirroring.sync import is_mirrored, sync_runs
+from lightning_modules.tracking.mirroring.offline import OfflineRun, find_offline, read_offline
+from lightning_modules.tracking.mirroring.process import drop_older
+from lightning_modules.tracking.mirroring.sync import is_mirrored, sync_runs
 from plait.errors import RecipeError
 from plait.runs import Run
 from tests.conftest import ONE_THREAD, ROOT
@@ -119,7 +119,7 @@ def test_the_jobs_of_a_multirun_can_be_told_apart(tmp_path: Path) -> None:
         [
             sys.executable,
             "-m",
-            "lightning_modules.train",
+            "lightning_modules.commands.train",
             "-m",
             *given,
             *swept,

@@ -8,7 +8,7 @@ import torch
 import yaml
 from PIL import Image
 
-from lightning_modules.lineage import trace_parents, write_lineage
+from lightning_modules.folders.lineage import trace_parents, write_lineage
 from plait.checkpoints import save_checkpoint
 from plait.document import Document, ImageSpan, TextSpan
 from plait.ledger import Ledger, LedgerRow, Proof

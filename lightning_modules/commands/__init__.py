@@ -1,0 +1,1 @@
+"""The console commands, one file each: they compose a config and hand it over."""

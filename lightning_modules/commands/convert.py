@@ -1,0 +1,20 @@
+"""Make a folder of plait of released weights: `plait-convert weights=<whose> source=<folder or Hub name> target=<folder>`."""
+
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+import lightning_modules.composing.instantiate  # noqa: F401 (teaches OmegaConf the references that configs use)
+
+
+@hydra.main(version_base="1.3", config_path="pkg://plait.conf", config_name="convert")
+def main(config: DictConfig) -> Any:
+    """The job of conf/convert.yaml."""
+    from lightning_modules.running.launch import run_command  # here, so that --help and --cfg answer without loading torch
+
+    return run_command(config)
+
+
+if __name__ == "__main__":
+    main()

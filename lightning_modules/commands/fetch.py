@@ -1,0 +1,22 @@
+"""Put optional data into the cache: `plait-fetch what=styles`, `plait-fetch what=hard`."""
+
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+import lightning_modules.composing.instantiate  # noqa: F401 (teaches OmegaConf the references that configs use)
+from lightning_modules.running.refusals import command
+
+
+@command
+@hydra.main(version_base="1.3", config_path="pkg://plait.conf", config_name="fetch")
+def main(config: DictConfig) -> Any:
+    """The job of conf/fetch.yaml."""
+    from lightning_modules.running.launch import run_command  # here, so that --help and --cfg answer without loading torch
+
+    return run_command(config)
+
+
+if __name__ == "__main__":
+    main()

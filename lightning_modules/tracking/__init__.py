@@ -1,0 +1,1 @@
+"""The record of a run while it is made, and its mirror in W&B."""
