@@ -26,7 +26,7 @@ from lightning_modules.training.step_guard import StepGuard
 from plait.checkpoints import assign_weights
 from plait.errors import RecipeError
 from plait.freezing import FreezePlan, scale_groups
-from plait.protocols import LossTerms
+from plait.records import LossTerms
 
 log = logging.getLogger(__name__)
 

@@ -12,20 +12,22 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 GROUND = ["document", "axes", "errors", "images", "resizing", "tiling"]  # layer 0
-SEAMS = [*GROUND, "protocols"]  # layers 0 and 1
+SEAMS = [*GROUND, "records", "protocols"]  # layers 0 and 1
 ACTING = ["sequence", "objectives", "sampling", "freezing", "ledger"]  # layer 3
 FILES = ["atomic", "flattening"]  # what checkpoints and caches are written with
 LAYERS = {
     **{name: ["errors", "axes", "document"] for name in GROUND},
-    "protocols": GROUND,
+    "records": GROUND,
+    "protocols": [*GROUND, "records"],
     **{name: [*SEAMS, *FILES] for name in ("vision", "backbones", "heads")},
     "decoders": SEAMS,
     "tokenizers": [*SEAMS, *FILES, "decoders.vq"],  # a VQ autoencoder owns its decoder
     **{name: [*SEAMS, *ACTING] for name in ACTING},
     "systems": [*SEAMS, *ACTING, "vision", "tokenizers", "backbones", "heads", "decoders"],
     "data": [*SEAMS, *ACTING, *FILES],
-    "evaluation": [*SEAMS, *ACTING, *FILES, "data"],
-    "alignment": [*SEAMS, *ACTING, *FILES, "data", "evaluation"],
+    "worlds": [*SEAMS, *ACTING, *FILES, "data"],
+    "evaluation": [*SEAMS, *ACTING, *FILES, "data", "worlds"],
+    "alignment": [*SEAMS, *ACTING, *FILES, "data", "worlds", "evaluation"],
     "checkpoints": [*SEAMS, *ACTING, *FILES],
     "samples": [*SEAMS, *ACTING, "rendering"],  # a record shows itself in a notebook
     "rendering": [*SEAMS, *ACTING, *FILES, "samples"],

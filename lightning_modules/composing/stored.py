@@ -24,8 +24,8 @@ from huggingface_hub.file_download import repo_folder_name
 
 from lightning_modules.composing.config_checks import collect_nodes
 from lightning_modules.composing.instantiate import extra_roots
-from plait.data.wordnet.archive import is_at_hand
 from plait.errors import RecipeError
+from plait.worlds.wordnet.archive import is_at_hand
 
 TRUSTED = "PLAIT_TRUSTED_RUNS"
 TRAINING = ("job", "stage", "trainer", "loaders", "callbacks", "logger", "gallery")
@@ -246,7 +246,7 @@ class _Check:
         if not isinstance(node, Mapping):
             return
         target = node.get("_target_")
-        if target == "plait.data.wordnet.archive.open_wordnet" and node.get("archive") is None and not is_at_hand():
+        if target == "plait.worlds.wordnet.archive.open_wordnet" and node.get("archive") is None and not is_at_hand():
             raise _Finding(f"{path} is WordNet, which is not on this machine", "fetch it yourself: plait-fetch what=wordnet")
         for key, value in node.items():
             kind = {"name_or_folder": "model", "path": "dataset"}.get(key)

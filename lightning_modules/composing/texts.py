@@ -8,12 +8,12 @@ from itertools import chain
 from typing import Any
 
 from plait.backbones.subwords import SubwordTokenizer, train_subwords
-from plait.data.emoji_world.told import Captions, ToldDialogues
-from plait.data.wordnet.sources import Glosses
-from plait.data.wordnet.synsets import WordNet, iterate_texts
 from plait.document import Document
 from plait.systems.liquid import CHAT as GEMMA
 from plait.systems.synergen_vl import CHAT as INTERNLM
+from plait.worlds.emoji.told import Captions, ToldDialogues
+from plait.worlds.wordnet.sources import Glosses
+from plait.worlds.wordnet.synsets import WordNet, iterate_texts
 
 WORDINGS = (GEMMA, INTERNLM)
 """of the chats that systems continue in"""

@@ -19,13 +19,13 @@ from tqdm import tqdm
 from plait.backbones.subwords import SubwordTokenizer, train_subwords
 from plait.backbones.text import WordTokenizer, train_word_level
 from plait.data.squares import Squares
-from plait.data.wordnet.sources import Glosses
-from plait.data.wordnet.synsets import WordNet
 from plait.document import Document
 from plait.errors import CheckpointError, RecipeError
 from plait.sequence.markers import find_marks
 from plait.tiling import Tiling
 from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
+from plait.worlds.wordnet.sources import Glosses
+from plait.worlds.wordnet.synsets import WordNet
 
 Codes = Callable[[str], tuple[np.ndarray, ...]]
 Pixels = Callable[[Sequence[str]], np.ndarray]

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from plait.data.hard.debian import PACKAGES
-from plait.data.styles.art import TARBALLS
-from plait.data.wordnet.archive import PACKAGE, keep_wordnet
 from plait.errors import RecipeError
+from plait.worlds.hard.debian import PACKAGES
+from plait.worlds.styles.art import TARBALLS
+from plait.worlds.wordnet.archive import PACKAGE, keep_wordnet
 
 SOURCES: dict[str, dict[str, Callable[[], Path]]] = {
     "styles": {one.package: one.fetch for one in TARBALLS.values()},

@@ -19,7 +19,7 @@ from lightning_modules.reporting.results import show_figures
 from lightning_modules.reporting.sources import Reader, find_places
 from lightning_modules.reporting.spec import Report, Section, Text
 
-WORLD = "plait.data.emoji_world"
+WORLD = "plait.worlds.emoji"
 WORLD_LIMIT = (
     "EmojiWorld is 64 x 64 pixels, one style, two objects at most, four relations, English. A score of 1.0 on it says that a pipeline "
     "learns and composes; it does not say that a model is good at images, and the model knows nothing outside that world."

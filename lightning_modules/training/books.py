@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plait.protocols import LossTerms
+from plait.records import LossTerms
 
 
 @dataclass

@@ -24,7 +24,7 @@ from plait.checkpoints import load_weights
 from plait.document import ImageSpan
 from plait.errors import CheckpointError
 from plait.flattening import flatten_state, restore_state
-from plait.protocols import Layout
+from plait.records import Layout
 from plait.sequence.batch import DocumentPlace, ImagePlace, SequenceBatch
 
 STATE, STEP, WEIGHTS = "state.safetensors", "step.json", "weights"

@@ -18,7 +18,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from plait.axes import Float, Int, Tensor
 from plait.errors import LayoutError
-from plait.protocols import Layout
+from plait.records import Layout
 
 NAME = "plait_documents"
 

@@ -13,7 +13,7 @@ import torch
 from plait.axes import Float, Int, Tensor
 from plait.backbones.attention import Rule, additive, attend_causally, attend_visible, visible
 from plait.errors import LayoutError
-from plait.protocols import Layout
+from plait.records import Layout
 
 FIRST_STORAGE = 64
 

@@ -23,7 +23,7 @@ from plait.backbones.cache import RowCache
 from plait.backbones.configuration import build_config, check_attention
 from plait.backbones.proof import prove
 from plait.errors import CheckpointError, LayoutError, RecipeError
-from plait.protocols import Layout, Side
+from plait.records import Layout, Side
 
 STATIC_ROOM = 64
 """A compiled cache has a multiple of so many positions."""
@@ -329,7 +329,7 @@ class CausalLM(nn.Module):
         if side is None and self.reads_side:
             raise LayoutError(
                 "The backbone has vision experts, but the call has no record of which tokens are visual. Expected "
-                "side=plait.protocols.Side(is_visual) beside embeddings and layout; for text alone it is all False."
+                "side=plait.records.Side(is_visual) beside embeddings and layout; for text alone it is all False."
             )
         if side is not None and side.is_visual.shape != layout.documents.shape:
             raise LayoutError(

@@ -21,7 +21,7 @@ from torch.nn.utils import parameters_to_vector
 from plait.axes import Hidden
 from plait.backbones.causal_lm import CausalLM
 from plait.errors import LayoutError, RecipeError
-from plait.protocols import Side
+from plait.records import Side
 
 
 class RoutedFeedForward(nn.Module):

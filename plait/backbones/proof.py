@@ -19,7 +19,7 @@ from plait.axes import Tensor
 from plait.backbones.attention import NAME, DocumentScope
 from plait.backbones.cache import RowCache
 from plait.errors import PlaitError, RecipeError
-from plait.protocols import Layout
+from plait.records import Layout
 
 LENGTHS = (7, 2, 5, 7)
 TOLERANCE = 1e-3

@@ -23,7 +23,7 @@ SPLITS = {
     "test_combo": "things in colours that training never showed them in",
     "held_out": "words kept out of training",
 }
-"""what the items of a split are (plait.data.emoji_world.splits)"""
+"""what the items of a split are (plait.worlds.emoji.splits)"""
 RECALL = ("val",)
 """splits on which nothing is asked that training did not show"""
 

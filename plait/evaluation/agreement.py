@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plait.data.emoji_world.scenes import Scene, Thing
+from plait.worlds.emoji.scenes import Scene, Thing
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from plait.data.wordnet import WordNet, open_wordnet
 from plait.document import Document, ImageSpan, Span, TextSpan
 from plait.errors import DocumentError, LayoutError, PlaitError, VocabularyError
 from plait.evaluation.agreement import Finding
 from plait.evaluation.features import FeatureSpace
 from plait.images import to_pictures
 from plait.protocols import Policy
+from plait.worlds.wordnet import WordNet, open_wordnet
 
 Codes = Callable[[str], tuple[np.ndarray, ...]]
 """image id -> its code grids, one per level"""

@@ -20,12 +20,12 @@ from itertools import pairwise
 import numpy as np
 from einops import reduce
 
-from plait.data.emoji_world.captions import describe
-from plait.data.emoji_world.scenes import COLOURS, OBJECTS, Scene, Thing
 from plait.errors import DocumentError
 from plait.evaluation.agreement import Finding
 from plait.evaluation.lookup import SlotLookup
 from plait.evaluation.scoring import imagine, score_scene
+from plait.worlds.emoji.captions import describe
+from plait.worlds.emoji.scenes import COLOURS, OBJECTS, Scene, Thing
 
 NAMES = ("chance", "majority", "shuffled", "colour_only", "object_only", "nearest_caption")
 

@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from plait.data.emoji_world.captions import describe, parse
-from plait.data.emoji_world.scenes import Scene
 from plait.document import Document, Span, TextSpan
 from plait.evaluation.bench import Bench, UnaskableError, describe_policies
 from plait.evaluation.blind import BlindAnswers
@@ -33,6 +31,8 @@ from plait.evaluation.requests import (
     show,
 )
 from plait.evaluation.understanding import ANSWER_TOKENS, CAPTION_TOKENS, Question, list_questions, take_questions
+from plait.worlds.emoji.captions import describe, parse
+from plait.worlds.emoji.scenes import Scene
 
 NUM_EXAMPLES = (0, 2, 4)
 

@@ -12,12 +12,12 @@ said in full; `copy_input`, which draws the first scene again and again, shows w
 from collections.abc import Sequence
 from random import Random
 
-from plait.data.emoji_world.stories import Story, write_story
 from plait.errors import RecipeError
 from plait.evaluation.bench import Bench, describe_policies
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.figures import MAIN, Figure, Record, Scores, summarise
 from plait.evaluation.interleaved import guess_states, illustrate_stories
+from plait.worlds.emoji.stories import Story, write_story
 
 NUM_PICTURES = 8
 _THROWS = 100

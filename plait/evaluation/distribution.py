@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 
 from plait.axes import Float, Tensor
-from plait.data.emoji_world.scenes import Scene
 from plait.errors import DocumentError
 from plait.evaluation.bench import Bench
 from plait.evaluation.figures import Figure
 from plait.images import to_tensor
+from plait.worlds.emoji.scenes import Scene
 
 NUM_GROUPS = 20
 """of pictures that the jackknife leaves out in turn"""

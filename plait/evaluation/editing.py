@@ -6,12 +6,12 @@ makes no change: it is the baseline `copy_input`.
 
 from functools import partial
 
-from plait.data.emoji_world.scenes import Scene
-from plait.data.emoji_world.stories import follow
 from plait.evaluation.bench import Bench, describe_policies
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.figures import Figure, Record, summarise
 from plait.evaluation.scoring import describe_finding, describe_scene, imagine, score_edit
+from plait.worlds.emoji.scenes import Scene
+from plait.worlds.emoji.stories import follow
 
 ABOUT = {"edits": ("editing", "share of instructions after which the picture shows the change, and only the change")}
 

@@ -8,13 +8,13 @@ all. One object and two objects are different figures: the first is recall of si
 from collections.abc import Sequence
 from functools import partial
 
-from plait.data.emoji_world.captions import parse
-from plait.data.emoji_world.scenes import Scene
 from plait.evaluation.bench import Bench, describe_policies
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.distribution import judge_distribution
 from plait.evaluation.figures import Figure, Record, summarise
 from plait.evaluation.scoring import describe_finding, score_scene
+from plait.worlds.emoji.captions import parse
+from plait.worlds.emoji.scenes import Scene
 
 NAMES = {1: "one_object", 2: "two_objects"}
 

@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from plait.data.wordnet.sources import write_gloss
-from plait.data.wordnet.synsets import Synset, WordNet
 from plait.document import Document, TextSpan
 from plait.errors import DocumentError, RecipeError, VocabularyError
 from plait.evaluation.bench import Bench, UnaskableError, derive_seed
 from plait.evaluation.figures import MAIN, Figure, Record, summarise
 from plait.evaluation.statistics import bootstrap_ratio
 from plait.evaluation.trigram import Trigrams
+from plait.worlds.wordnet.sources import write_gloss
+from plait.worlds.wordnet.synsets import Synset, WordNet
 
 CHOICES = 4
 UNSEEN = Document((TextSpan("zyzzyva (noun): a snouted, wood-boring beetle"),))

@@ -17,8 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from plait.data.emoji_world.captions import describe, spell
-from plait.data.emoji_world.scenes import Scene, Thing
 from plait.document import Document, TextSpan
 from plait.evaluation.bench import Bench, UnaskableError, describe_policies
 from plait.evaluation.blind import BlindAnswers
@@ -35,6 +33,8 @@ from plait.evaluation.requests import (
     show,
 )
 from plait.evaluation.understanding import ANSWER_TOKENS, CAPTION_TOKENS, take_questions
+from plait.worlds.emoji.captions import describe, spell
+from plait.worlds.emoji.scenes import Scene, Thing
 
 DRAWING = (
     "Please draw this scene.",

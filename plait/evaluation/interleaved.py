@@ -16,7 +16,6 @@ from functools import partial
 
 from PIL import Image
 
-from plait.data.emoji_world.scenes import Scene
 from plait.document import Document, ImageSpan, TextSpan
 from plait.evaluation.agreement import Finding
 from plait.evaluation.bench import Bench, Completion, describe_policies
@@ -24,6 +23,7 @@ from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.figures import MAIN, Figure, Record, Scores, summarise
 from plait.evaluation.scoring import describe_finding, describe_scene, imagine, score_scene
 from plait.evaluation.story_grammar import StoryReading, read_story
+from plait.worlds.emoji.scenes import Scene
 
 MAX_PICTURES = 6
 """one more than the longest story of the data: a model that does not stop is cut, not helped"""

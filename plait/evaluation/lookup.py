@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from plait.data.emoji_world.questions import answer
-from plait.data.emoji_world.scenes import AREAS, AXES, SLOTS, Scene, Thing
 from plait.document import ImageSpan
 from plait.evaluation.agreement import Finding
+from plait.worlds.emoji.questions import answer
+from plait.worlds.emoji.scenes import AREAS, AXES, SLOTS, Scene, Thing
 
 Grids = tuple[np.ndarray, ...]
 """codes of a picture, one grid per level"""

@@ -6,11 +6,11 @@ Everything is read with the closed grammar and the words of the world; who asked
 import re
 from collections.abc import Sequence
 
-from plait.data.emoji_world.captions import parse, spell
-from plait.data.emoji_world.scenes import COLOURS, OBJECTS, Scene, Thing
 from plait.evaluation.figures import MAIN, Scores
 from plait.evaluation.requests import Answer
 from plait.evaluation.scoring import score_scene
+from plait.worlds.emoji.captions import parse, spell
+from plait.worlds.emoji.scenes import COLOURS, OBJECTS, Scene, Thing
 
 QUESTIONS = (
     (r"what colour is the (\w+) \?", r"the \1 is what colour ?"),

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from plait.data.emoji_world.scenes import Scene
-from plait.data.wordnet import WordNet, open_wordnet
 from plait.errors import RecipeError
 from plait.evaluation.bench import Bench, Codes, UnaskableError, describe_policies
 from plait.evaluation.blind import BlindAnswers
@@ -29,6 +27,8 @@ from plait.evaluation.lookup import SlotLookup
 from plait.evaluation.reconstruction import calibrate_oracle, judge_reconstruction, measure_codebooks
 from plait.evaluation.understanding import judge_captions, judge_questions
 from plait.protocols import Policy
+from plait.worlds.emoji.scenes import Scene
+from plait.worlds.wordnet import WordNet, open_wordnet
 
 Examination = Callable[[Bench, BlindAnswers, str], tuple[dict[str, Figure], list[Record]]]
 

@@ -9,7 +9,6 @@ from random import Random
 
 import numpy as np
 
-from plait.data.emoji_world.scenes import Scene
 from plait.document import Document, ImageSpan
 from plait.errors import RecipeError, VocabularyError
 from plait.evaluation.bench import Bench
@@ -17,6 +16,7 @@ from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.figures import Figure, Record, Scores, summarise
 from plait.evaluation.scoring import describe_finding, describe_scene, score_scene
 from plait.evaluation.verifier import Calibration
+from plait.worlds.emoji.scenes import Scene
 
 ABOUT = {
     "reconstruction": (

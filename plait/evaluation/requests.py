@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from plait.data.emoji_world.captions import describe, parse
-from plait.data.emoji_world.scenes import Scene
 from plait.document import Document, ImageSpan, Span, TextSpan
 from plait.evaluation.agreement import Finding
 from plait.evaluation.bench import Bench
 from plait.evaluation.figures import MAIN, Record, Scores
 from plait.evaluation.scoring import describe_finding, imagine, score_scene
+from plait.worlds.emoji.captions import describe, parse
+from plait.worlds.emoji.scenes import Scene
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import torch
 from torch.nn import functional
 
 from plait.axes import Float, Images, Int, Tensor
-from plait.data.emoji_world.scenes import Scene
 from plait.document import Document, ImageSpan
 from plait.evaluation.features import FeatureSpace
 from plait.evaluation.figures import MAIN, Figure, Record, summarise
 from plait.images import to_pictures, to_tensor
+from plait.worlds.emoji.scenes import Scene
 
 Render = Callable[[Images, torch.Generator], Images]
 

@@ -4,10 +4,10 @@
 
 from collections.abc import Collection
 
-from plait.data.emoji_world.scenes import Cell, Scene, Thing
 from plait.errors import DocumentError
 from plait.evaluation.agreement import Finding, compare_edit, compare_scene
 from plait.evaluation.figures import MAIN
+from plait.worlds.emoji.scenes import Cell, Scene, Thing
 
 ABOUT_SCORES = {
     "objects": "only the things must be right",

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from plait.data.emoji_world.captions import describe, spell
-from plait.data.emoji_world.questions import ask
-from plait.data.emoji_world.scenes import COLOURS, OBJECTS, Scene, Thing
-from plait.data.emoji_world.stories import follow, is_sentence
-from plait.data.emoji_world.writers import STORY_QUESTIONS
 from plait.document import ImageSpan, Span, TextSpan
+from plait.worlds.emoji.captions import describe, spell
+from plait.worlds.emoji.questions import ask
+from plait.worlds.emoji.scenes import COLOURS, OBJECTS, Scene, Thing
+from plait.worlds.emoji.stories import follow, is_sentence
+from plait.worlds.emoji.writers import STORY_QUESTIONS
 
 _CLOSING = re.compile(r"question : (.+ \?) answer : (.+)")
 

@@ -10,16 +10,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plait.data.emoji_world.board_texts import BOARD_TYPES
-from plait.data.emoji_world.captions import describe, parse
-from plait.data.emoji_world.questions import TYPES
-from plait.data.emoji_world.scenes import Scene
 from plait.document import Document
 from plait.evaluation.bench import Bench, describe_policies
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.figures import MAIN, Figure, Record, Scores, average, summarise
 from plait.evaluation.lookup import SlotLookup
 from plait.evaluation.scoring import imagine, score_scene
+from plait.worlds.emoji.board_texts import BOARD_TYPES
+from plait.worlds.emoji.captions import describe, parse
+from plait.worlds.emoji.questions import TYPES
+from plait.worlds.emoji.scenes import Scene
 
 CAPTION_TOKENS = 40
 ANSWER_TOKENS = 12

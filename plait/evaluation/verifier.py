@@ -19,8 +19,6 @@ from itertools import product
 
 import numpy as np
 
-from plait.data.emoji_world.scenes import AREAS, AXES, COLOURS, OBJECTS, Scene, Thing
-from plait.data.emoji_world.world import EmojiWorld
 from plait.errors import DocumentError
 from plait.evaluation.agreement import (
     EditScore,
@@ -31,6 +29,8 @@ from plait.evaluation.agreement import (
     compare_scene,
     compare_story,
 )
+from plait.worlds.emoji.scenes import AREAS, AXES, COLOURS, OBJECTS, Scene, Thing
+from plait.worlds.emoji.world import EmojiWorld
 
 CELLS = 16
 LAYOUTS = (*AXES, ("centre",))

@@ -16,7 +16,8 @@ from torch import nn
 
 from plait.axes import Float, Int, Tensor
 from plait.errors import RecipeError
-from plait.protocols import Backbone, Choose, Layout, Rows
+from plait.protocols import Backbone, Choose, Rows
+from plait.records import Layout
 
 Condition = Literal["prefix", "add"]
 

@@ -9,7 +9,7 @@ vocabulary. Inferred: averaged over the positions that carry a target. The coeff
 from collections.abc import Callable
 
 from plait.axes import Float, Int, Tensor
-from plait.protocols import LossTerms
+from plait.records import LossTerms
 
 MAX_Z = "max_z"
 """Name of the term."""

@@ -16,7 +16,8 @@ import torch
 from plait.axes import Float, Int, Tensor
 from plait.document import Document, ImageSpan
 from plait.errors import LayoutError, RecipeError
-from plait.protocols import Backbone, ImageHead, Noise, Policy, Side
+from plait.protocols import Backbone, ImageHead, Noise, Policy
+from plait.records import Side
 from plait.sampling.grammar import Grammar, RowState
 from plait.sequence.layout import DocumentLayout, Tokens
 

@@ -6,7 +6,7 @@ import torch
 
 from plait.axes import Bool, Ids, Int, Tensor
 from plait.document import ImageSpan
-from plait.protocols import Layout
+from plait.records import Layout
 
 TERMS = ("text", "image")
 """Names of the loss terms that `SequenceBatch.terms` indexes."""

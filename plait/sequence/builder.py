@@ -7,7 +7,7 @@ import torch
 
 from plait.document import Document
 from plait.errors import LayoutError
-from plait.protocols import Layout
+from plait.records import Layout
 from plait.sequence.batch import TERMS, DocumentPlace, ImagePlace, SequenceBatch
 from plait.sequence.layout import DocumentLayout, Tokens
 from plait.sequence.packing import group_by_length, pack

@@ -16,7 +16,8 @@ from plait.document import Document, ImageSpan
 from plait.errors import LayoutError
 from plait.objectives.max_z import max_z_term
 from plait.objectives.next_token import summed_cross_entropy
-from plait.protocols import ImageHead, LossTerms, Noise, Policy, Side, Template, VisionTokenizer
+from plait.protocols import ImageHead, Noise, Policy, Template, VisionTokenizer
+from plait.records import LossTerms, Side
 from plait.sampling.interleaved import InterleavedSampler
 from plait.sampling.policies import PerSampleNoise
 from plait.sequence.batch import TERMS, SequenceBatch

@@ -30,7 +30,7 @@ from transformers.models.emu3.modeling_emu3 import Emu3VQVAEAttentionBlock
 from plait.axes import CodeGrid, Float, Images, Int, Tensor
 from plait.decoders.vq import check_widths
 from plait.errors import RecipeError, VocabularyError
-from plait.protocols import LossTerms
+from plait.records import LossTerms
 from plait.tokenizers.vector_quantizer import VectorQuantizer
 
 Latents = Float[Tensor, "b d gh gw"]

@@ -19,7 +19,7 @@ from torch import nn
 
 from plait.axes import Float, Images, Tensor
 from plait.errors import RecipeError
-from plait.protocols import LossTerms
+from plait.records import LossTerms
 from plait.tokenizers.patch_transformer import PatchDecoder, PatchEncoder, count_patches
 from plait.tokenizers.reconstruction import measure_reconstruction
 

@@ -21,7 +21,7 @@ from vector_quantize_pytorch import FSQ
 
 from plait.axes import CodeGrid, Images, Tensor
 from plait.errors import VocabularyError
-from plait.protocols import LossTerms
+from plait.records import LossTerms
 from plait.tokenizers.patch_transformer import PatchDecoder, PatchEncoder, count_patches
 from plait.tokenizers.reconstruction import Distance, measure_reconstruction
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from plait.axes import CodeGrid, Images, Tensor
 from plait.decoders.vq import Latents, Level, MiddleBlocks, VQDecoder, check_widths, group_norm
 from plait.errors import RecipeError, VocabularyError
-from plait.protocols import LossTerms
+from plait.records import LossTerms
 from plait.tokenizers.reconstruction import Distance, measure_reconstruction
 from plait.tokenizers.vector_quantizer import VectorQuantizer
 

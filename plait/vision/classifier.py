@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from plait.axes import Float, Images, Tensor
 from plait.errors import RecipeError
-from plait.protocols import LossTerms, VisionEncoder
+from plait.protocols import VisionEncoder
+from plait.records import LossTerms
 
 
 class AttributeClassifier(nn.Module):

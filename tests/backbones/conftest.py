@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from plait.backbones.causal_lm import CausalLM
-from plait.protocols import Layout
+from plait.records import Layout
 
 SIZES = {
     "vocab_size": 50,

@@ -4,7 +4,7 @@ import torch
 
 from plait.backbones.causal_lm import CausalLM
 from plait.backbones.experts import add_vision_experts
-from plait.protocols import Layout, Side
+from plait.records import Layout, Side
 from tests.backbones.conftest import SIZES, build, pack
 
 PACKED = [[5, 7], [7, 1, 2]]

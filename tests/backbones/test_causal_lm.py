@@ -11,7 +11,7 @@ from transformers import GPT2Config, LlamaConfig
 from plait.backbones.causal_lm import CausalLM
 from plait.backbones.configuration import build_config
 from plait.errors import CheckpointError, LayoutError, RecipeError
-from plait.protocols import Layout, Side
+from plait.records import Layout, Side
 
 LENGTHS = [7, 2, 5, 7, 1]
 PACKED = [[5, 7], [7, 1, 2]]

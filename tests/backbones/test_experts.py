@@ -13,7 +13,7 @@ from plait.backbones.causal_lm import CausalLM
 from plait.backbones.experts import add_vision_experts
 from plait.errors import LayoutError
 from plait.freezing import FreezePlan
-from plait.protocols import Side
+from plait.records import Side
 from tests.backbones.conftest import ARCHITECTURES, SIZES, build, pack
 from tests.backbones.routed import LAYERS, PACKED, ROWS, TOKENS, build_experts, draw_tokens, run, run_cached
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from plait.data.emoji_world import EmojiWorld
+from plait.worlds.emoji import EmojiWorld
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from plait.data.emoji_world.attributes import Attributes
-from plait.data.emoji_world.splits import HELD_OUT_CELLS
-from plait.data.emoji_world.world import EmojiWorld
 from plait.data.jitter import Jitter
 from plait.data.pictures import PictureBatches
 from plait.errors import DocumentError, RecipeError
+from plait.worlds.emoji.attributes import Attributes
+from plait.worlds.emoji.splits import HELD_OUT_CELLS
+from plait.worlds.emoji.world import EmojiWorld
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,14 @@ from itertools import combinations
 import pytest
 
 from lightning_modules.composing.wiring import open_codes
-from plait.data.emoji_world import EmojiWorld
-from plait.data.emoji_world.board_texts import COUNTS, PLURALS, describe_board, parse_board
-from plait.data.emoji_world.boards import PLACES, Board, assign_board
-from plait.data.emoji_world.scenes import COLOURS, OBJECTS
-from plait.data.emoji_world.splits import HELD_OUT_CELLS, HELD_OUT_PAIRS, assign_number
 from plait.document import TextSpan
 from plait.errors import DocumentError, RecipeError
 from plait.tokenizers.patch_fsq import PatchFSQ
+from plait.worlds.emoji import EmojiWorld
+from plait.worlds.emoji.board_texts import COUNTS, PLURALS, describe_board, parse_board
+from plait.worlds.emoji.boards import PLACES, Board, assign_board
+from plait.worlds.emoji.scenes import COLOURS, OBJECTS
+from plait.worlds.emoji.splits import HELD_OUT_CELLS, HELD_OUT_PAIRS, assign_number
 
 SINGULAR = {plural: name for name, plural in PLURALS.items()} | {name: name for name in OBJECTS}
 NAME = re.compile(rf"\b({'|'.join(sorted(SINGULAR, key=len, reverse=True))})\b")

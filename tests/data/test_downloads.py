@@ -10,9 +10,9 @@ import pytest
 from lightning_modules.jobs.fetching import fetch
 from plait.data import downloads
 from plait.data.downloads import Tarball
-from plait.data.hard import debian
-from plait.data.hard.debian import PACKAGES, DebianPackage
 from plait.errors import DocumentError, RecipeError
+from plait.worlds.hard import debian
+from plait.worlds.hard.debian import PACKAGES, DebianPackage
 
 CONTENT = b"a tarball"
 TARBALL = Tarball("@some/art", "1.0.0", base64.b64encode(hashlib.sha512(CONTENT).digest()).decode())

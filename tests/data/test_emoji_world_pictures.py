@@ -5,11 +5,11 @@ import colorsys
 import numpy as np
 import pytest
 
-from plait.data.emoji_world import EmojiWorld, Scene
-from plait.data.emoji_world.glyphs import Glyph, list_glyphs, normalise_name, to_code
-from plait.data.emoji_world.recolour import HUES
-from plait.data.emoji_world.scenes import COLOURS, OBJECTS
 from plait.errors import DocumentError, RecipeError
+from plait.worlds.emoji import EmojiWorld, Scene
+from plait.worlds.emoji.glyphs import Glyph, list_glyphs, normalise_name, to_code
+from plait.worlds.emoji.recolour import HUES
+from plait.worlds.emoji.scenes import COLOURS, OBJECTS
 
 AREAS_64 = {
     "left": (slice(16, 48), slice(0, 32)),

@@ -9,12 +9,12 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from plait.data.emoji_world import EmojiWorld
 from plait.document import TextSpan
+from plait.worlds.emoji import EmojiWorld
 
 DIGEST = """
 import hashlib, json
-from plait.data.emoji_world import EmojiWorld
+from plait.worlds.emoji import EmojiWorld
 world, digest = EmojiWorld(seed=3), hashlib.sha256()
 for task in world.tasks:
     if task != "glyphs":

@@ -2,11 +2,11 @@
 
 import pytest
 
-from plait.data.emoji_world import EmojiWorld, Scene
-from plait.data.emoji_world.captions import add_article, describe, parse
-from plait.data.emoji_world.questions import PLACE_NAMES, PLACE_PHRASES
-from plait.data.emoji_world.stories import follow
 from plait.document import TextSpan
+from plait.worlds.emoji import EmojiWorld, Scene
+from plait.worlds.emoji.captions import add_article, describe, parse
+from plait.worlds.emoji.questions import PLACE_NAMES, PLACE_PHRASES
+from plait.worlds.emoji.stories import follow
 
 
 def test_every_caption_is_read_back(world):

@@ -5,11 +5,11 @@ from PIL import Image
 
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.running.launch import launch
-from plait.data.hard import HardData
-from plait.data.hard.debian import PACKAGES
-from plait.data.hard.stamps import list_stamps
 from plait.data.hub import document_to_row, row_to_document
 from plait.errors import DocumentError, RecipeError
+from plait.worlds.hard import HardData
+from plait.worlds.hard.debian import PACKAGES
+from plait.worlds.hard.stamps import list_stamps
 
 FIGURE = """<div class="figure"><a id="x"></a><p class="title"><strong>Figure 17.{number}. Example of \u201cBlur\u201d</strong></p>
 <div class="figure-contents">{pictures}</div></div><br class="figure-break" />"""

@@ -7,16 +7,16 @@ from itertools import combinations
 
 import pytest
 
-from plait.data.emoji_world import EmojiWorld, Scene
-from plait.data.emoji_world.captions import parse
-from plait.data.emoji_world.glyphs import OBJECT_CODES, list_glyphs, open_glyph
-from plait.data.emoji_world.recolour import natural_colour
-from plait.data.emoji_world.scenes import COLOURS, OBJECTS
-from plait.data.emoji_world.splits import HELD_OUT_CELLS, HELD_OUT_PAIRS, assign_scene
-from plait.data.emoji_world.stories import follow
 from plait.document import Document, TextSpan
 from plait.errors import RecipeError
 from plait.evaluation.verifier import Oracle
+from plait.worlds.emoji import EmojiWorld, Scene
+from plait.worlds.emoji.captions import parse
+from plait.worlds.emoji.glyphs import OBJECT_CODES, list_glyphs, open_glyph
+from plait.worlds.emoji.recolour import natural_colour
+from plait.worlds.emoji.scenes import COLOURS, OBJECTS
+from plait.worlds.emoji.splits import HELD_OUT_CELLS, HELD_OUT_PAIRS, assign_scene
+from plait.worlds.emoji.stories import follow
 
 PAIR_TASKS = ("one_object", "centred", "placed", "two_objects")
 DRAWN_TASKS = ("vqa", "stories", "edits", "text")

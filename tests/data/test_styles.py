@@ -9,12 +9,12 @@ from importlib.util import find_spec
 
 import pytest
 
-from plait.data.emoji_world.glyphs import OBJECT_CODES
-from plait.data.styles import StyledWorld
-from plait.data.styles import world as world_module
-from plait.data.styles.art import STYLES, TARBALLS, Drawings, normalise_code, rasterise, read_icons
-from plait.data.styles.concepts import TONES, assign_cells, family_of, list_roles, tones_of
 from plait.errors import DocumentError, RecipeError
+from plait.worlds.emoji.glyphs import OBJECT_CODES
+from plait.worlds.styles import StyledWorld
+from plait.worlds.styles import world as world_module
+from plait.worlds.styles.art import STYLES, TARBALLS, Drawings, normalise_code, rasterise, read_icons
+from plait.worlds.styles.concepts import TONES, assign_cells, family_of, list_roles, tones_of
 
 CODES = [f"1f{number:03x}" for number in range(0x400, 0x4C8)]
 ROLES = [f"1f{number:03x}" for number in range(0x900, 0x964)]

@@ -1,9 +1,9 @@
 """The world in words, without its pictures."""
 
-from plait.data.emoji_world.told import ToldDialogues
 from plait.document import Document, ImageSpan, TextSpan
 from plait.systems.liquid import CHAT as GEMMA
 from plait.systems.synergen_vl import CHAT as INTERNLM
+from plait.worlds.emoji.told import ToldDialogues
 
 WORDINGS = (GEMMA, INTERNLM)
 

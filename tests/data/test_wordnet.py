@@ -5,11 +5,11 @@ import subprocess
 
 import pytest
 
-from plait.data.wordnet import archive, open_wordnet
-from plait.data.wordnet.archive import cache_folder, parse, read_archive, read_cache
-from plait.data.wordnet.sources import Glosses, write_gloss
-from plait.data.wordnet.synsets import SPLITS, Synset, WordNet, iterate_texts
 from plait.errors import DocumentError, RecipeError
+from plait.worlds.wordnet import archive, open_wordnet
+from plait.worlds.wordnet.archive import cache_folder, parse, read_archive, read_cache
+from plait.worlds.wordnet.sources import Glosses, write_gloss
+from plait.worlds.wordnet.synsets import SPLITS, Synset, WordNet, iterate_texts
 from tests.data.tiny_wordnet import fill_cache, make_synsets, write_archive, write_xml
 
 

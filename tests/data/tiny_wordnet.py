@@ -6,8 +6,8 @@ from itertools import product
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from plait.data.wordnet.archive import FILE, MEMBER, VERSION, write_cache
-from plait.data.wordnet.synsets import Synset
+from plait.worlds.wordnet.archive import FILE, MEMBER, VERSION, write_cache
+from plait.worlds.wordnet.synsets import Synset
 
 SIZES = ("small", "large", "round", "flat", "heavy", "bright", "hollow", "narrow")
 THINGS = ("tool", "animal", "plant", "vessel", "garment", "stone")

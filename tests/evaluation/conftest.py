@@ -4,8 +4,8 @@ from functools import cache
 
 import pytest
 
-from plait.data.emoji_world import EmojiWorld
 from plait.evaluation.verifier import Oracle
+from plait.worlds.emoji import EmojiWorld
 
 
 class SmallWorld(EmojiWorld):

@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from plait.data.emoji_world import EmojiWorld, Scene
-from plait.data.emoji_world.captions import describe, parse
-from plait.data.emoji_world.questions import NUMBERS, PLACE_NAMES, PLACE_PHRASES
-from plait.data.emoji_world.scenes import COLOURS, list_scenes
-from plait.data.emoji_world.stories import follow
 from plait.document import Document, ImageSpan, TextSpan
 from plait.evaluation.instructions import FORMS
 from plait.images import to_tensor
+from plait.worlds.emoji import EmojiWorld, Scene
+from plait.worlds.emoji.captions import describe, parse
+from plait.worlds.emoji.questions import NUMBERS, PLACE_NAMES, PLACE_PHRASES
+from plait.worlds.emoji.scenes import COLOURS, list_scenes
+from plait.worlds.emoji.stories import follow
 
 SCENES = tuple(list_scenes())
 NUMBER_OF = {scene: number for number, scene in enumerate(SCENES)}

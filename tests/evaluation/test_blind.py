@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from plait.data.emoji_world import Scene, Thing
 from plait.document import Document, TextSpan
 from plait.errors import DocumentError
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.figures import Figure, Record, stand, summarise
 from plait.evaluation.interleaved import guess_states
 from plait.evaluation.scoring import describe_finding, imagine, score_edit, score_scene
+from plait.worlds.emoji import Scene, Thing
 
 
 def one(colour, name, slot="centre"):

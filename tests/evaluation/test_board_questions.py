@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from plait.data.emoji_world import EmojiWorld
-from plait.data.emoji_world.board_texts import BOARD_TYPES
 from plait.document import Document, TextSpan
 from plait.errors import RecipeError
 from plait.evaluation.bench import Bench
 from plait.evaluation.understanding import judge_questions, list_questions, take_questions
 from plait.sampling.policies import SamplingPolicy
+from plait.worlds.emoji import EmojiWorld
+from plait.worlds.emoji.board_texts import BOARD_TYPES
 from tests.evaluation.stub_models import StubTemplate
 
 POLICIES = {name: SamplingPolicy(temperature=0.0) for name in ("text", "image")}

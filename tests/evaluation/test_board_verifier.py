@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from plait.data.emoji_world import EmojiWorld
-from plait.data.emoji_world.boards import Board, draw_board, locate
 from plait.errors import DocumentError, RecipeError
-from plait.evaluation.board_verifier import BoardOracle
+from plait.worlds.emoji import EmojiWorld
+from plait.worlds.emoji.boards import Board, draw_board, locate
+from tests.evaluation.board_verifier import BoardOracle
 
 BOARD = Board(
     (((1, 1), ("red", "car")), ((1, 3), "407"), ((2, 2), ("blue", "house")), ((4, 5), ("green", "cat")), ((5, 2), "83"))

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from benchmarks.measure_verdicts import COLUMNS, PROTOCOL, draw_runs, list_items, share_of_winners
 from plait.errors import DocumentError, RecipeError
 from plait.evaluation.comparison import TOO_FEW, UNDECIDED, check_protocols, compare
 from plait.evaluation.statistics import adjust_p_values, crossed_difference, paired_bootstrap
-from tests.benchmarks.measure_verdicts import COLUMNS, PROTOCOL, draw_runs, list_items, share_of_winners
 
 SEEDS = (1, 2, 3)
 PROTOCOLS = {name: dict.fromkeys(SEEDS, PROTOCOL) for name in ("one", "other")}
@@ -69,7 +69,7 @@ def test_a_lead_that_one_column_alone_would_show_is_not_shown_among_twenty():
 
 @pytest.mark.parametrize("spread", [0.0, 0.05])
 def test_equal_systems_have_a_winner_in_one_comparison_of_twenty_at_most(spread):
-    # 30 of them here; tests/benchmarks/measure_verdicts.py makes 200 of each kind. At a true 0.05, 5 or more come once in 60 times.
+    # 30 of them here; benchmarks/measure_verdicts.py makes 200 of each kind. At a true 0.05, 5 or more come once in 60 times.
     assert share_of_winners(30, 3, spread, columns=FEW[:3], num_items=60) <= 4 / 30
 
 

@@ -11,7 +11,7 @@ from plait.evaluation.bench import Bench
 from plait.evaluation.distribution import DISTANCES, frechet_distance, judge_distribution, kernel_distance
 from plait.evaluation.features import FeatureSpace
 from plait.images import to_pictures, to_tensor
-from plait.protocols import VisionFeatures
+from plait.records import VisionFeatures
 
 
 class Downsampled(torch.nn.Module):

@@ -7,8 +7,6 @@ import torch
 
 from plait.backbones.subwords import train_subwords
 from plait.backbones.text import train_word_level
-from plait.data.wordnet import WordNet
-from plait.data.wordnet.synsets import iterate_texts
 from plait.errors import DocumentError, RecipeError
 from plait.evaluation.bench import Bench, UnaskableError
 from plait.evaluation.glosses import judge_glosses, keep_shares, list_questions
@@ -16,6 +14,8 @@ from plait.evaluation.protocol import TEXT_PLAN, evaluate
 from plait.sequence.builder import SequenceBuilder
 from plait.sequence.layout import DocumentLayout
 from plait.sequence.vocabulary import Vocabulary
+from plait.worlds.wordnet import WordNet
+from plait.worlds.wordnet.synsets import iterate_texts
 from tests.data.tiny_wordnet import make_synsets
 from tests.evaluation.stub_models import codes
 

@@ -2,9 +2,6 @@
 
 import pytest
 
-from plait.data.emoji_world.captions import spell
-from plait.data.emoji_world.questions import TYPES
-from plait.data.emoji_world.scenes import Scene, Thing
 from plait.document import ImageSpan, TextSpan
 from plait.errors import VocabularyError
 from plait.evaluation.bench import Bench
@@ -16,6 +13,9 @@ from plait.evaluation.obedience import judge_form, judge_order, judge_pictures, 
 from plait.evaluation.protocol import evaluate, list_training_scenes
 from plait.evaluation.requests import Answer, show
 from plait.systems.liquid import CAPTION, DRAWING_INSTRUCTIONS, LiquidTemplate
+from plait.worlds.emoji.captions import spell
+from plait.worlds.emoji.questions import TYPES
+from plait.worlds.emoji.scenes import Scene, Thing
 from tests.evaluation.stub_models import PerfectModel, codes, read_question
 from tests.evaluation.test_protocol import POLICIES
 

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plait.data.emoji_world.questions import TYPES, answer
-from plait.data.emoji_world.scenes import Scene, Thing
 from plait.evaluation.bench import Bench
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.editing import judge_edits
@@ -16,6 +14,8 @@ from plait.evaluation.lookup import SlotLookup
 from plait.evaluation.protocol import list_training_scenes
 from plait.evaluation.understanding import judge_captions, judge_questions, list_questions
 from plait.images import to_tensor
+from plait.worlds.emoji.questions import TYPES, answer
+from plait.worlds.emoji.scenes import Scene, Thing
 from tests.evaluation.stub_models import PerfectModel, StubTokenizer, codes_of
 from tests.evaluation.test_protocol import POLICIES
 

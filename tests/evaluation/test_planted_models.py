@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from plait.data.emoji_world.captions import describe
 from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.protocol import DEFAULT_PLAN, evaluate, list_training_scenes
+from plait.worlds.emoji.captions import describe
 from tests.evaluation.stub_models import (
     ConstantModel,
     CopyModel,

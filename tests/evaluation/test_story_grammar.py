@@ -2,10 +2,10 @@
 
 import pytest
 
-from plait.data.emoji_world import Scene, Thing
-from plait.data.emoji_world.stories import is_sentence
 from plait.document import ImageSpan, TextSpan
 from plait.evaluation.story_grammar import list_questions, read_story
+from plait.worlds.emoji import Scene, Thing
+from plait.worlds.emoji.stories import is_sentence
 
 CAR = Scene((Thing("red", "car", "centre"),))
 P = ImageSpan("p", form="codes")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from plait.data.emoji_world import EmojiWorld, Scene, Thing
 from plait.errors import DocumentError
 from plait.evaluation.agreement import Finding, Score, compare_edit, compare_scene
-from plait.evaluation.planted import PLANTS, plant
 from plait.evaluation.verifier import DEFAULTS, LIMITS, Oracle
+from plait.worlds.emoji import EmojiWorld, Scene, Thing
+from tests.evaluation.planted import PLANTS, plant
 
 RIGHT = Score(True, True, True, True, True, True)
 

@@ -18,7 +18,7 @@ from lightning_modules.training import schedules
 from lightning_modules.training.checkpoint_io import FolderCheckpointIO
 from lightning_modules.training.data import DataModule
 from plait.freezing import FreezePlan
-from plait.protocols import LossTerms
+from plait.records import LossTerms
 
 
 class Model(nn.Module):

@@ -116,7 +116,7 @@ def test_messages(node, message):
 
 
 def test_an_error_of_a_component_says_where_in_the_config():
-    config = OmegaConf.create({"world": {"_target_": "plait.data.emoji_world.world.EmojiWorld", "image_size": 13}})
+    config = OmegaConf.create({"world": {"_target_": "plait.worlds.emoji.world.EmojiWorld", "image_size": 13}})
     with pytest.raises(RecipeError) as caught:
         Assembly(config).build("world")
-    assert caught.value.__notes__ == ["while building world (plait.data.emoji_world.world.EmojiWorld)"]
+    assert caught.value.__notes__ == ["while building world (plait.worlds.emoji.world.EmojiWorld)"]

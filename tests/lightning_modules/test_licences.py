@@ -50,7 +50,7 @@ def test_packages_of_art_and_weights_are_those_of_the_project() -> None:
 
 
 def test_a_config_says_what_went_in() -> None:
-    world = {"batches": {"sources": [{"_target_": "plait.data.emoji_world.world.EmojiWorld"}]}}
+    world = {"batches": {"sources": [{"_target_": "plait.worlds.emoji.world.EmojiWorld"}]}}
     assert [one.what.split()[0] for one in find_licences(world)] == ["Twemoji", "Emoji"]
     assert licence("Gemma") in find_licences({"backbone": {"name_or_folder": "google/gemma-7b"}})
     assert licence("InternLM2") in find_licences({"text_tokenizer": {"name_or_folder": "internlm/internlm2-chat-1_8b"}})

@@ -20,7 +20,7 @@ from lightning_modules.training.optimizers import MuonWithAdamW
 from lightning_modules.training.step_bundle import replay
 from plait.checkpoints import load_weights, read_checkpoint, read_manifest
 from plait.errors import CheckpointError, NotFiniteError, RecipeError
-from plait.protocols import LossTerms
+from plait.records import LossTerms
 from plait.runs import Run
 from tests.lightning_modules.stubs import Model, Numbers, make_stage, make_trainer, train
 from tests.lightning_modules.test_stage import start_rank

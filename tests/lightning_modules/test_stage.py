@@ -18,7 +18,7 @@ from lightning_modules.stages.tokenizer import TokenizerStage
 from lightning_modules.training.data import DataModule
 from plait.errors import RecipeError
 from plait.freezing import FreezePlan
-from plait.protocols import LossTerms
+from plait.records import LossTerms
 from plait.runs import Run
 from tests.lightning_modules.stubs import Model, Numbers, make_stage, make_trainer
 

@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 
 from lightning_modules.composing.wiring import encode_world, open_codes, open_pixels
-from plait.data.emoji_world import EmojiWorld
 from plait.errors import CheckpointError, RecipeError
 from plait.tiling import Tiling
 from plait.tokenizers.patch_fsq import PatchFSQ
+from plait.worlds.emoji import EmojiWorld
 
 TILES, SMALL = Tiling(max_tiles=4), Tiling(max_tiles=1)
 SCENE = "scene/red-car@left"

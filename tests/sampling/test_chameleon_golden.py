@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from plait.document import Document, ImageSpan, TextSpan
-from plait.protocols import Layout
+from plait.records import Layout
 from plait.sampling.interleaved import InterleavedSampler
 from plait.sampling.policies import PerSampleNoise, SamplingPolicy
 from plait.sequence.layout import DocumentLayout

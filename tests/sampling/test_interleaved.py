@@ -8,7 +8,7 @@ import torch
 
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import LayoutError, RecipeError
-from plait.protocols import Layout
+from plait.records import Layout
 from plait.sampling.interleaved import InterleavedSampler
 from plait.sampling.policies import PerSampleNoise, SamplingPolicy
 from tests.sampling.stub_head import StubHead

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from plait.errors import CheckpointError
-from plait.protocols import LossTerms
+from plait.records import LossTerms
 from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
 from plait.tokenizers.patch_fsq import PatchFSQ
 

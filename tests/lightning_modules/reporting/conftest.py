@@ -15,7 +15,7 @@ from plait.ledger import Ledger, LedgerRow, Proof
 from plait.rendering import write_samples
 from plait.samples import Sample
 
-WORLD = {"batches": {"_target_": "plait.data.emoji_world.world.EmojiWorld"}, "name": "pretraining", "tags": ["liquid"]}
+WORLD = {"batches": {"_target_": "plait.worlds.emoji.world.EmojiWorld"}, "name": "pretraining", "tags": ["liquid"]}
 MACHINE = {"device": "cpu", "threads": 1, "python": "3.11.7", "packages": {"torch": "2.13.0"}}
 
 

@@ -1,5 +1,0 @@
-"""The same concepts drawn by four artists: Twemoji, OpenMoji, Noto and Fluent (the extra `[styles]`; DATA_CARD.md)."""
-
-from plait.data.styles.world import StyledWorld
-
-__all__ = ["StyledWorld"]

@@ -1,6 +1,0 @@
-"""WordNet 3.1 as plain text: words and their glosses, split by content. Data of an extra package, never needed by the demo."""
-
-from plait.data.wordnet.archive import open_wordnet
-from plait.data.wordnet.synsets import Synset, WordNet
-
-__all__ = ["Synset", "WordNet", "open_wordnet"]
