@@ -89,18 +89,18 @@ def step_backbone(model: UnifiedModel) -> Callable[[int], float]:
 
     @torch.inference_mode()
     def run(_: int) -> float:
-        cache = model.backbone.new_cache(2, PROMPT + layout.num_positions)
+        cache = model.backbone.new_cache(2, PROMPT + layout.drawn_frame.positions)
         ids = torch.full((2, PROMPT), 30)
         tokens = [(ids, torch.full_like(ids, -1), torch.full((2, PROMPT, layout.codes_per_position), -1))]
         code = model.builder.vocabulary.code_segments[0].offset
-        for cell in range(layout.num_positions):
+        for cell in range(layout.drawn_frame.positions):
             one = torch.full((2, 1), code)
             tokens.append((one, torch.full_like(one, cell), torch.full((2, 1, layout.codes_per_position), code)))
         for ids, cells, patches in tokens:
             embeddings, side = model.read(ids, cells, patches)
             announced = cache.append(torch.arange(2), torch.full((2,), ids.shape[1]))
             model.backbone(embeddings, announced, side=side, cache=cache)
-        return layout.num_positions
+        return layout.drawn_frame.positions
 
     return run
 
@@ -110,7 +110,7 @@ def draw_codes(model: UnifiedModel) -> Callable[[int], float]:
     """The codes of as many positions, from hidden states at random."""
     width, positions, segment = (
         model.backbone.width,
-        model.builder.layout.num_positions,
+        model.builder.layout.drawn_frame.positions,
         len(model.builder.vocabulary.segments) - 1,
     )
     policy, noise = POLICIES["image"], PerSampleNoise([0])

@@ -105,7 +105,7 @@ def run_command(command: str, *words: str, folders: Sequence[str | Path]) -> Non
     environment = {**KEEPS_MEMORY, **os.environ, "PYTHONUNBUFFERED": "1"}
     with tempfile.TemporaryFile("w+") as printed:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"lightning_modules.{command}", *words],
+            [sys.executable, "-m", f"lightning_modules.commands.{command}", *words],
             cwd=project,
             env=environment,
             stdout=printed,

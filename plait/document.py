@@ -1,12 +1,12 @@
 """The document: text and images in one order, with the spans that carry loss.
 
 A document is what users write, what the data yields, what a model reads and what it draws. It knows nothing of ids, tokenizers
-or pixels: an image is named by its `image_id` (a store of the data resolves it) and, once encoded, holds its codes. A picture
-that is still to be drawn is an `ImageSpan` without codes in the form "codes": a prompt is a document with such a hole.
+or models: an image is named by its `image_id` (a store of the data resolves it) and, once it is loaded, holds its codes or its pixels. A
+picture that is still to be drawn is an `ImageSpan` with a form and without content: a prompt is a document with such a hole.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -36,6 +36,7 @@ class ImageSpan:
             pretraining, where the prompt ends with the marker; interleaved documents and instruction answers do.
         form: how the image enters a model, set by the template: its codes, or features of its pixels. None before.
         codes: one grid (gh, gw) of integers per code level. None: not encoded, or still to be drawn.
+        pixels: (h w 3) uint8, or its tiles (t h w 3), where the form is "features". They stay out of JSON.
     """
 
     image_id: str
@@ -43,28 +44,33 @@ class ImageSpan:
     begin_loss: bool = False
     form: Form | None = None
     codes: tuple[np.ndarray, ...] | None = None
+    pixels: np.ndarray | None = None
 
     @property
     def is_hole(self) -> bool:
         """Whether this picture is still to be drawn."""
-        return self.form == "codes" and self.codes is None
+        return self.form is not None and (self.codes if self.form == "codes" else self.pixels) is None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ImageSpan):
             return NotImplemented
         same = all(getattr(self, name) == getattr(other, name) for name in ("image_id", "loss", "begin_loss", "form"))
-        if not same or (self.codes is None) != (other.codes is None):
-            return False
-        if self.codes is None:
-            return True
-        return len(self.codes) == len(other.codes) and all(
-            np.array_equal(a, b) for a, b in zip(self.codes, other.codes, strict=True)
-        )
+        return same and _are_equal(self.codes, other.codes) and _are_equal(_listed(self.pixels), _listed(other.pixels))
 
     __hash__ = None
 
 
 Span = TextSpan | ImageSpan
+
+
+def _are_equal(ours: Sequence[np.ndarray] | None, theirs: Sequence[np.ndarray] | None) -> bool:
+    if ours is None or theirs is None:
+        return ours is theirs
+    return len(ours) == len(theirs) and all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def _listed(pixels: np.ndarray | None) -> list[np.ndarray] | None:
+    return None if pixels is None else [pixels]
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,8 @@ def open_documents(
     """
     source = world.source(TASK, split)
     documents = Dialogues(source, template) if world.kind == "chat" else source
-    blank = tuple(np.zeros(shape, np.int64) for shape in builder.layout.grid_shapes)
+    frame = builder.layout.frames["codes"]
+    blank = tuple(np.zeros(shape, np.int64) for shape in frame.grid_shapes)
     # pairs are worded in several ways, of which one is counted: the longest wording is added to it
     slack = max(len(builder.layout.encode_text(text)) for text in template.texts()) if world.kind == "caption" else 0
     kept, left_out = [], Counter()
@@ -153,7 +154,7 @@ def open_documents(
                 continue
             reason = "too long"
             finding = (
-                f"it takes up to {length} tokens, of which {builder.layout.num_positions} for each of {len(raw.images)} pictures, "
+                f"it takes up to {length} tokens, of which {frame.positions} for each of {len(raw.images)} pictures, "
                 f"expected at most {row_length}. Set data.row_length={length}, or shorten it"
             )
         if on_bad_row == "error":

@@ -111,7 +111,8 @@ def examine(
             features=features,
             on_progress=log.info,
         )
-    cost = summarise_cost(model.parts, model.builder.layout.num_positions + 2).to_dict() | dict(costs or {})
+    frame = model.builder.layout.drawn_frame
+    cost = summarise_cost(model.parts, frame.length() if frame else 0).to_dict() | dict(costs or {})
     cost |= {"evaluation_duration_s": reading.duration_s, "evaluation_peak_memory_bytes": reading.peak_memory_bytes}
     items = list_items(found)
     if kept_of is not None:

@@ -1,15 +1,15 @@
-"""Which ids are legal now: text until a picture begins, then exactly its positions level after level, then its end marker.
+"""Which ids are legal now: text until a picture begins, then exactly what its frame says: its positions level after level, its markers.
 
 A picture is never half finished and an illegal id cannot be drawn (published loops clamp such ids afterwards). The budget guard lets a
 picture begin only if it fits and ends the document when nothing else does. Knows ids through the vocabulary; draws nothing.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from plait.axes import Bool, Tensor
+from plait.sequence.frames import Frame
 from plait.sequence.vocabulary import Vocabulary
 
 
@@ -35,14 +35,12 @@ class Grammar:
 
     Args:
         vocabulary: the id space.
-        lengths: positions per code level of a picture.
+        frame: what a drawn picture is in a sequence; None: none is drawn.
         num_words: ids that the text tokenizer can read; rows of a padded text table beyond them mean nothing and are illegal.
     """
 
-    def __init__(self, vocabulary: Vocabulary, lengths: Sequence[int], num_words: int) -> None:
-        self.vocabulary = vocabulary
-        self.num_positions = sum(lengths)
-        self._level_of = [level for level, count in enumerate(lengths) for _ in range(count)]
+    def __init__(self, vocabulary: Vocabulary, frame: Frame | None, num_words: int) -> None:
+        self.vocabulary, self.frame = vocabulary, frame
         kinds = [segment.kind for segment in vocabulary.segments]
         self.text_segments = tuple(index for index, kind in enumerate(kinds) if kind != "codes")
         self._code_segments = tuple(index for index, kind in enumerate(kinds) if kind == "codes")
@@ -51,39 +49,43 @@ class Grammar:
         specials = vocabulary.specials
         legal = torch.ones(size, dtype=torch.bool)
         legal[num_words : vocabulary.segments[0].stop] = False
-        for name in ("pad", "begin_document", "end_image", "unconditional"):
-            legal[specials[name]] = False
+        begin = specials[frame.before[0].name] if frame else None
+        for id in specials.values():
+            legal[id] = id == begin
         # released tokenizers share ids: the end of SmolLM2 pads as well, that of GPT-2 begins documents too
         legal[specials["end_document"]] = True
         self._text_legal = legal
         self._without_image = legal.clone()
-        self._without_image[specials["begin_image"]] = False
+        if frame:
+            self._without_image[begin] = False
         self._only_end = torch.zeros_like(legal)
         self._only_end[specials["end_document"]] = True
 
     def code_segment(self, state: RowState) -> int:
         """Segment index that the next codes of the current picture come from."""
-        return self._code_segments[self._level_of[state.drawn or 0]]
+        return self._code_segments[self.frame.levels[state.drawn or 0]]
 
     def legal_text(self, state: RowState) -> Bool[Tensor, "v"]:
         """Mask over the columns of the text and special segments of a row outside pictures."""
         if state.tokens_left <= 1:
             return self._only_end
-        # begin marker, codes, end marker and the end of the document
-        fits = state.images_left > 0 and state.tokens_left >= self.num_positions + 3
-        return self._text_legal if fits and self._code_segments else self._without_image
+        if self.frame is None or state.images_left <= 0:
+            return self._without_image
+        return (
+            self._text_legal if state.tokens_left > self.frame.length() else self._without_image
+        )  # the end of the document, too
 
     def begin_picture(self, state: RowState, is_given: bool) -> None:
         """A picture begins; a given hole does not count against the budget."""
         state.drawn = 0
         if not is_given:
             state.images_left -= 1
-            state.tokens_left -= self.num_positions + 1
+            state.tokens_left -= self.frame.length() - 1  # its first marker was counted when it was drawn
 
     def draw_position(self, state: RowState) -> bool:
         """A position of the picture was drawn; returns whether the picture is complete (its end marker follows by force)."""
         state.drawn = (state.drawn or 0) + 1
-        if state.drawn < self.num_positions:
+        if state.drawn < self.frame.positions:
             return False
         state.drawn = None
         return True

@@ -19,6 +19,7 @@ from plait.errors import LayoutError, RecipeError
 from plait.protocols import Backbone, ImageHead, Noise, Policy
 from plait.records import Side
 from plait.sampling.grammar import Grammar, RowState
+from plait.sequence.frames import Marker
 from plait.sequence.layout import DocumentLayout, Tokens
 
 Token = list[int]
@@ -69,7 +70,8 @@ class InterleavedSampler:
         self.backbone, self.read, self.logits, self.image_head = backbone, read, logits, image_head
         self.layout, self.guidance_branches = layout, guidance_branches
         self.vocabulary = layout.vocabulary
-        self.grammar = Grammar(layout.vocabulary, [len(places) for places in layout.patches], layout.text.size)
+        self.frame = layout.drawn_frame
+        self.grammar = Grammar(layout.vocabulary, self.frame, layout.text.size)
 
     @torch.inference_mode()
     def generate(
@@ -103,7 +105,7 @@ class InterleavedSampler:
         branches = len(policies["image"].guidance_weights)
         longest = max(sum(len(piece) for piece in sample.pieces) for sample in samples)
         holes = max(len(sample.holes) for sample in samples)
-        capacity = longest + holes * (self.grammar.num_positions + 1) + max_tokens
+        capacity = longest + (holes * self.frame.length() if holes else 0) + max_tokens
         if capacity > self.backbone.max_length:
             raise LayoutError(
                 f"A prompt of {longest} tokens with what may follow it needs {capacity} positions, the backbone has "
@@ -209,13 +211,15 @@ class InterleavedSampler:
         specials = self.vocabulary.specials
         for index, token in zip(writing, drawn.tolist(), strict=True):
             sample = samples[index]
-            sample.tail.append(self._mark(token))
             sample.state.tokens_left -= 1
+            begins = self.frame is not None and token == specials[self.frame.before[0].name]
+            written = self._marks(self.frame.before) if begins else [self._mark(token)]
+            sample.tail += written
             if token == specials["end_document"]:
                 sample.state.done = True
                 continue
-            sample.pending = [self._mark(token)]
-            if token == specials["begin_image"]:
+            sample.pending = list(written)
+            if begins:
                 self._begin_picture(samples, index, cache, branches, is_given=False)
 
     def _draw_codes(self, samples, hidden, policy: Policy, noise: Noise, cache, branches: int) -> None:
@@ -252,14 +256,17 @@ class InterleavedSampler:
             if branches and sample.is_guided:
                 sample.pending_branches = [[token]] * branches
             return
-        end = self._mark(self.vocabulary.specials["end_image"])
-        sample.pending.append(end)
+        after = self._marks(self.frame.after)
+        sample.pending += after
         if not sample.in_hole:
-            sample.tail += [*([codes[0], place, *codes] for place, codes in enumerate(sample.picture)), end]
+            sample.tail += [*([codes[0], place, *codes] for place, codes in enumerate(sample.picture)), *after]
             return
         sample.filled.append(np.array(sample.picture))
         if sample.pieces:
             self._read_piece(samples, index, cache, branches)
+
+    def _marks(self, markers: Sequence[Marker]) -> list[Token]:
+        return [self._mark(self.vocabulary.specials[marker.name]) for marker in markers]
 
     def _mark(self, id: int) -> Token:
         """A token that is no code."""
@@ -268,13 +275,15 @@ class InterleavedSampler:
     def _filled_spans(self, sample: _Sample) -> list:
         spans = list(sample.document.spans)
         for hole, ids in zip(sample.holes, sample.filled, strict=False):
-            spans[hole] = replace(spans[hole], codes=self.layout.decode_codes(ids))
+            spans[hole] = replace(spans[hole], **self.frame.decode(ids))
         return spans
 
     def _decode_tail(self, sample: _Sample) -> Document:
         tokens = np.array([self._mark(self.vocabulary.specials["begin_document"]), *sample.tail])
         ids, cells, patches = tokens[:, 0], tokens[:, 1], tokens[:, 2:]
-        return self.layout.decode(Tokens(ids, patches, np.ones(len(ids), dtype=bool), cells, (), sample.document.id))
+        return self.layout.decode(
+            Tokens(ids, patches, np.ones(len(ids), dtype=bool), cells, np.zeros(len(ids)), (), sample.document.id)
+        )
 
     def _finish(self, sample: _Sample) -> Document:
         spans = self._filled_spans(sample)

@@ -12,8 +12,6 @@ from plait.sequence.batch import TERMS, DocumentPlace, ImagePlace, SequenceBatch
 from plait.sequence.layout import DocumentLayout, Tokens
 from plait.sequence.packing import group_by_length, pack
 
-TEXT, IMAGE = TERMS.index("text"), TERMS.index("image")
-
 
 class SequenceBuilder:
     """Builds batches.
@@ -58,13 +56,10 @@ class SequenceBuilder:
 
     def count_targets(self, tokens: Sequence[Tokens]) -> dict[str, float]:
         """Targets per term of documents that are laid out already."""
-        counts = dict.fromkeys(TERMS, 0.0)
-        for item in tokens:
-            ids = item.ids[1:][item.loss[1:]]
-            images = sum(int(((ids >= s.offset) & (ids < s.stop)).sum()) for s in self.vocabulary.code_segments)
-            counts["image"] += images * self.layout.codes_per_position
-            counts["text"] += len(ids) - images
-        return counts
+        owners = [item.owners[1:][item.loss[1:]] for item in tokens]
+        found = np.bincount(np.concatenate(owners or [[]]).astype(np.int64), minlength=len(TERMS))
+        counts = {name: float(count) for name, count in zip(TERMS, found, strict=True)}
+        return counts | {"image": counts["image"] * self.layout.codes_per_position}
 
     def arrange(
         self, rows: Sequence[Sequence[Tokens]], row_length: int, counts: Mapping[str, float] | None = None
@@ -74,7 +69,7 @@ class SequenceBuilder:
         pad = self.vocabulary.specials["pad"]
         ids, targets = np.full(shape, pad, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
         positions, owner = np.zeros(shape, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
-        cells = np.full(shape, -1, dtype=np.int64)
+        cells, terms = np.full(shape, -1, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
         patches = np.full((*shape, self.layout.codes_per_position), -1, dtype=np.int64)
         images: list[ImagePlace] = []
         places: list[DocumentPlace] = []
@@ -85,6 +80,7 @@ class SequenceBuilder:
                 ids[row, start:stop] = item.ids
                 # The one shift by one of the house: position t predicts the token at t + 1 of the same document.
                 targets[row, start : stop - 1] = np.where(item.loss[1:], item.ids[1:], -1)
+                terms[row, start : stop - 1] = np.where(item.loss[1:], item.owners[1:], -1)
                 positions[row, start:stop] = np.arange(len(item))
                 owner[row, start:stop] = order
                 cells[row, start:stop] = item.cells
@@ -92,10 +88,6 @@ class SequenceBuilder:
                 images += [ImagePlace(row, start + first, length, span) for first, length, span in item.images]
                 places.append(DocumentPlace(row, start, len(item), item.document_id))
                 start = stop
-        terms = np.full(shape, -1, dtype=np.int64)
-        terms[targets >= 0] = TEXT
-        for segment in self.vocabulary.code_segments:
-            terms[(targets >= segment.offset) & (targets < segment.stop)] = IMAGE
         groups = group_by_length([place.row * row_length + place.start for place in places], [place.length for place in places])
         batch = SequenceBatch(
             torch.from_numpy(ids),
@@ -115,7 +107,7 @@ class SequenceBuilder:
     def read(self, batch: SequenceBatch) -> list[Document]:
         """The documents of a batch in row order: `read(build(d)) == d` up to the order of packing and `Document.merged`."""
         ids, targets = batch.ids.cpu().numpy(), batch.targets.cpu().numpy()
-        patches, cells = batch.patches.cpu().numpy(), batch.cells.cpu().numpy()
+        patches, cells, terms = (each.cpu().numpy() for each in (batch.patches, batch.cells, batch.terms))
         documents = []
         for place in batch.documents:
             start, stop = place.start, place.start + place.length
@@ -126,5 +118,6 @@ class SequenceBuilder:
                 for image in batch.images
                 if image.row == place.row and start <= image.start < stop
             )
-            documents.append(self.layout.decode(Tokens(*run, loss, cells[place.row, start:stop], images, place.id)))
+            owners = np.concatenate([[-1], terms[place.row, start : stop - 1]])
+            documents.append(self.layout.decode(Tokens(*run, loss, cells[place.row, start:stop], owners, images, place.id)))
         return documents

@@ -1,10 +1,10 @@
-"""One document as a run of tokens: markers, text ids, image codes, which of them carry loss, and the exact inverse.
+"""One document as a run of tokens: markers, text ids, positions of pictures, which of them carry loss, and the exact inverse.
 
-    begin_document  { text ids | begin_image  codes (raster order, level after level)  end_image }  end_document
+    begin_document  { text ids | a picture in its frame }  end_document
 
-A position of an image holds one code, or several that were folded into one (SynerGen-VL): `patches` of the layout says which.
-The end marker of an image carries loss if the image does, the begin marker if `begin_loss` says so, the end of the document if the
-last span does (Liquid: specs section 4, formats a to f). A hole (a picture still to be drawn) is its begin marker and nothing more.
+What a picture is in a sequence is the affair of its frame (`plait.sequence.frames`). The markers after a picture carry loss if the picture
+does, those before it if `begin_loss` says so, the end of the document if the last span does (Liquid: specs section 4, formats a to f). A
+hole (a picture still to be drawn) is the markers before it and nothing more.
 Knows ids through the vocabulary only and never shifts them: a loss flag sits on the token that must be predicted.
 """
 
@@ -19,6 +19,8 @@ import numpy as np
 from plait.document import Document, ImageSpan, Span, TextSpan
 from plait.errors import LayoutError, MarkerError, VocabularyError
 from plait.protocols import TextTokenizer
+from plait.sequence.batch import TERMS
+from plait.sequence.frames import Frame, Marker, by_form
 from plait.sequence.markers import WRITTEN, match_any
 from plait.sequence.vocabulary import Vocabulary
 
@@ -35,6 +37,7 @@ class Tokens:
         loss: per token, whether it must be predicted.
         cells: per token of an image, its place in that image (raster order, level after level; each tile counts for itself); -1 for
             every other token.
+        owners: per token, the index into TERMS of the term (and head) that its prediction belongs to.
         images: (start, length, span) of the content of each image.
         document_id: the id of the document.
     """
@@ -43,6 +46,7 @@ class Tokens:
     patches: np.ndarray
     loss: np.ndarray
     cells: np.ndarray
+    owners: np.ndarray
     images: tuple[tuple[int, int, ImageSpan], ...]
     document_id: str = ""
 
@@ -56,42 +60,34 @@ class DocumentLayout:
     Args:
         vocabulary: the id space.
         text: the text tokenizer.
-        grid_shapes: (gh, gw) per code level of an image: fixes how many codes an image has. Images of another size are an error.
-        patches: (n f) per level: the places (raster order) of the codes that stand at one position together. None: every code has a
-            position of its own.
+        frames: what a picture is, one per form in which pictures stand here.
         marks: strings in texts that are markers of the wording (`Template.marks`); an id that is special to the text tokenizer and written
             by none of them is refused.
 
     Raises:
-        LayoutError: not one grid and one set of patches per level, or patches that do not hold every place once.
+        LayoutError: two frames of one form.
+        VocabularyError: a frame has a marker that the vocabulary lacks.
     """
 
     def __init__(
-        self,
-        vocabulary: Vocabulary,
-        text: TextTokenizer,
-        grid_shapes: Sequence[tuple[int, int]],
-        patches: Sequence[np.ndarray] | None = None,
-        marks: Sequence[str] = (),
+        self, vocabulary: Vocabulary, text: TextTokenizer, frames: Sequence[Frame] = (), marks: Sequence[str] = ()
     ) -> None:
         self.vocabulary, self.text = vocabulary, text
         self.marks, self._mark_pattern = tuple(marks), match_any(marks)
-        self.grid_shapes = tuple((int(h), int(w)) for h, w in grid_shapes)
-        self.patches = tuple(patches or (np.arange(h * w)[:, None] for h, w in self.grid_shapes))
-        if len(self.grid_shapes) != len(vocabulary.code_segments):
-            raise LayoutError(
-                f"{len(self.grid_shapes)} grid shapes for {len(vocabulary.code_segments)} code segments: expected one per level."
+        self.frames = by_form(frames)
+        missing = {marker.name for frame in frames for marker in (*frame.before, *frame.after)} - set(vocabulary.specials)
+        if missing:
+            raise VocabularyError(
+                f"The frames of pictures have the markers {sorted(missing)}, the vocabulary has {sorted(vocabulary.specials)}: name them "
+                "when the vocabulary is made (`further`)."
             )
-        places = [sorted(each.flat) for each in self.patches]
-        if places != [list(range(h * w)) for h, w in self.grid_shapes] or len({each.shape[1] for each in self.patches}) > 1:
-            raise LayoutError(
-                f"Patches of shapes {[each.shape for each in self.patches]} on grids {self.grid_shapes}: expected every place of every "
-                "level once, and as many codes at every position."
-            )
-        self.num_codes = sum(h * w for h, w in self.grid_shapes)
-        self.codes_per_position = self.patches[0].shape[1] if self.patches else 1
-        self.num_positions = self.num_codes // self.codes_per_position
+        self.codes_per_position = max((frame.codes_per_position for frame in frames), default=0) or 1
         self._text_ids: dict[str, np.ndarray] = {}
+
+    @property
+    def drawn_frame(self) -> Frame | None:
+        """Of the pictures that are drawn: codes where there are any. None: a model of text alone."""
+        return self.frames.get("codes") or self.frames.get("features")
 
     def encode_text(self, text: str) -> np.ndarray:
         """Ids of one text span; the strings of `WRITTEN` are those markers (cached: captions and instructions repeat).
@@ -127,130 +123,83 @@ class DocumentLayout:
                 )
         return ids
 
-    def encode_codes(self, span: ImageSpan) -> np.ndarray:
-        """Global ids (n f) of the codes of an image, position after position, level after level. An image may come in tiles: then each
-        grid has them as its first axis, and they follow each other.
-
-        Raises:
-            LayoutError: number or shape of the grids is not what the layout expects.
-            VocabularyError: a code lies outside its codebook.
-        """
-        segments = self.vocabulary.code_segments
-        grids = tuple(np.asarray(grid) for grid in span.codes or ())
-        shapes = tuple(grid.shape for grid in grids)
-        tiles = {1 if len(shape) == 2 else shape[0] for shape in shapes}
-        if tuple(shape[-2:] for shape in shapes) != self.grid_shapes or len(tiles) != 1 or any(len(s) > 3 for s in shapes):
-            raise LayoutError(
-                f"Image {span.image_id!r} has code grids {shapes}, expected {self.grid_shapes}. Bring the picture to the size "
-                "of the tokenizer and encode it again."
-            )
-        runs = []
-        for grid, segment, places in zip(grids, segments, self.patches, strict=True):
-            if not np.issubdtype(grid.dtype, np.integer):
-                raise LayoutError(
-                    f"Image {span.image_id!r} has codes of type {grid.dtype}, expected whole numbers. Encode it again."
-                )
-            codes = grid.astype(np.int64)
-            if codes.min() < 0 or codes.max() >= segment.size:
-                raise VocabularyError(
-                    f"Image {span.image_id!r}: codes run from {codes.min()} to {codes.max()}, outside the {segment.size} "
-                    f"codes of segment {segment.name!r}. Was it encoded with another tokenizer? Encode it with this one."
-                )
-            runs.append(codes.reshape(*tiles, -1)[:, places] + segment.offset)
-        return np.concatenate(runs, axis=1).reshape(-1, self.codes_per_position)
-
-    def decode_codes(self, ids: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The inverse of `encode_codes`: global ids (n f) -> one grid per level, with a first axis for tiles where there are several.
-
-        Raises:
-            LayoutError: an id is no code of its level, or they are not those of whole images.
-        """
-        if not len(ids) or len(ids) % self.num_positions:
-            raise LayoutError(f"{len(ids)} positions of an image, expected {self.num_positions} for each tile.")
-        tiles = ids.reshape(-1, self.num_positions, self.codes_per_position)
-        grids, start = [], 0
-        for shape, segment, places in zip(self.grid_shapes, self.vocabulary.code_segments, self.patches, strict=True):
-            local = tiles[:, start : start + len(places)] - segment.offset
-            if local.min() < 0 or local.max() >= segment.size:
-                raise LayoutError(f"ids {int(ids.min())} to {int(ids.max())} are not all codes of segment {segment.name!r}.")
-            grid = np.empty((len(tiles), places.size), dtype=np.int64)
-            grid[:, places] = local
-            grids.append(grid.reshape(-1, *shape) if len(tiles) > 1 else grid.reshape(shape))
-            start += len(places)
-        return tuple(grids)
-
     def encode(self, document: Document) -> Tokens:
         """Lay out one document.
 
         Raises:
-            LayoutError: a text is empty, an image has no form, is a feature image (no system with features is laid out here yet), a
-                hole is not the last span, grids have the wrong shape, or an image that carries loss has several tiles.
+            LayoutError: a text is empty, an image has no form or one that this system has no frame for, a hole is not the last span, or a
+                frame refuses its picture.
             VocabularyError: a word or code is unknown.
             MarkerError: a text holds a marker that no wording wrote. All name document and span.
         """
-        specials = self.vocabulary.specials
-        runs: list[np.ndarray] = [_one(specials["begin_document"])]
-        loss: list[np.ndarray] = [np.array([False])]
+        runs = [_Run.of([self.vocabulary.specials["begin_document"]], False)]
         images: list[tuple[int, int, ImageSpan]] = []
-        contents: list[np.ndarray] = []
-        position = 1
+        position, last = 1, document.spans[-1]
         for index, span in enumerate(document.spans):
             try:
-                run, flags, codes = self._encode_span(span, is_last=index == len(document.spans) - 1)
+                if isinstance(span, TextSpan):
+                    added = [self._encode_text_span(span)]
+                else:
+                    added = self._encode_image(span, is_last=index == len(document.spans) - 1)
             except (LayoutError, VocabularyError, MarkerError) as error:
                 raise type(error)(f"Document {document.id!r}, span {index}: {error}") from error
-            if codes is not None:
-                images.append((position + 1, len(codes), span))
-                contents.append(codes)
-            runs.append(run)
-            loss.append(flags)
-            position += len(run)
-        last = document.spans[-1]
+            if len(added) == 3:
+                images.append((position + len(added[0].ids), len(added[1].ids), span))
+            runs += added
+            position += sum(len(run.ids) for run in added)
         if document.ends and not (isinstance(last, ImageSpan) and last.is_hole):
-            runs.append(_one(specials["end_document"]))
-            loss.append(np.array([last.loss]))
-        ids = np.concatenate(runs)
-        patches = np.full((len(ids), self.codes_per_position), -1, dtype=np.int64)
-        cells = np.full(len(ids), -1, dtype=np.int64)
-        for (start, length, _), codes in zip(images, contents, strict=True):
-            patches[start : start + length] = codes
-            cells[start : start + length] = np.arange(length) % self.num_positions
-        return Tokens(ids, patches, np.concatenate(loss), cells, tuple(images), document.id)
+            runs.append(_Run.of([self.vocabulary.specials["end_document"]], last.loss))
+        patches = np.full((sum(len(run.ids) for run in runs), self.codes_per_position), -1, dtype=np.int64)
+        start = 0
+        for run in runs:
+            if run.codes is not None and run.codes.shape[1]:
+                patches[start : start + len(run.ids)] = run.codes
+            start += len(run.ids)
+        ids, loss, cells, owners = (np.concatenate(each) for each in zip(*(run.flat for run in runs), strict=True))
+        return Tokens(ids, patches, loss, cells, owners, tuple(images), document.id)
 
-    def _encode_span(self, span: Span, is_last: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Ids and loss flags (s) of one span, and the codes (n f) of an image that has them."""
-        begin, end = self.vocabulary.specials["begin_image"], self.vocabulary.specials["end_image"]
-        if isinstance(span, TextSpan):
-            run = self.encode_text(span.text)
-            if not len(run):
-                raise LayoutError(f"The text {span.text!r} has 0 tokens, expected at least 1. Write something or leave it out.")
-            return run, np.full(len(run), span.loss), None
-        if span.form == "features":
+    def _encode_text_span(self, span: TextSpan) -> "_Run":
+        ids = self.encode_text(span.text)
+        if not len(ids):
+            raise LayoutError(f"The text {span.text!r} has 0 tokens, expected at least 1. Write something or leave it out.")
+        return _Run.of(ids, span.loss)
+
+    def _encode_image(self, span: ImageSpan, is_last: bool) -> "list[_Run]":
+        """The markers before a picture, its content, the markers after it; of a hole the first alone."""
+        frame = self.frames.get(span.form)
+        if frame is None:
+            forms = " or ".join(map(repr, self.frames)) or "no pictures"
             raise LayoutError(
-                f"Image {span.image_id!r} has form 'features', expected 'codes': no system here reads features yet. "
-                "Use a template that sets the form 'codes'."
-            )
-        if span.form != "codes":
-            raise LayoutError(
-                f"Image {span.image_id!r} has form {span.form!r}, expected 'codes'. "
-                "A template sets the form: wrap the document first."
-            )
-        if not span.is_hole:
-            codes = self.encode_codes(span)
-            if span.loss and len(codes) != self.num_positions:
-                raise LayoutError(
-                    f"Image {span.image_id!r} carries loss and has {len(codes) // self.num_positions} tiles, expected one: what is drawn "
-                    "is one tile always. Encode it with tiling=small, or only ask about such pictures (template.text_to_image_ratio=0)."
+                f"Image {span.image_id!r} has form {span.form!r}, expected {forms}. "
+                + (
+                    "A template sets the form: wrap the document first."
+                    if span.form is None
+                    else "Use a template that sets it."
                 )
-            flags = np.full(len(codes) + 2, span.loss)
-            flags[0] = span.begin_loss
-            return np.concatenate([_one(begin), codes[:, 0], _one(end)]), flags, codes
-        if not is_last:
-            raise LayoutError(
-                f"Image {span.image_id!r} has no codes and is not the last span, expected codes. "
-                "Encode it first, or let `generate` draw it."
             )
-        return _one(begin), np.array([span.begin_loss]), None
+        before = self._put(frame.before, span.begin_loss)
+        if span.is_hole:
+            if not is_last:
+                raise LayoutError(
+                    f"Image {span.image_id!r} has no {'codes' if span.form == 'codes' else 'pixels'} and is not the last span, expected "
+                    "them. Encode it first, or let `generate` draw it."
+                )
+            return [before]
+        codes = frame.encode(span)
+        has_loss = span.loss and frame.target == "positions"
+        if has_loss and span.form == "features":
+            raise LayoutError(
+                f"Image {span.image_id!r} carries loss and has form 'features', expected 'codes': the next of several features has no "
+                "probability. A template asks for the form of what is drawn."
+            )
+        ids = codes[:, 0] if codes.shape[1] else np.full(len(codes), self.vocabulary.specials["pad"])
+        cells = np.arange(len(codes)) % frame.positions
+        content = _Run(ids, np.full(len(ids), has_loss), cells, np.full(len(ids), TERMS.index(frame.head)), codes)
+        return [before, content, self._put(frame.after, span.loss)]
+
+    def _put(self, markers: Sequence[Marker], loss: bool) -> "_Run":
+        ids = [self.vocabulary.specials[marker.name] for marker in markers]
+        return _Run.of(ids, loss, [TERMS.index(marker.head) for marker in markers])
 
     def decode(self, tokens: Tokens) -> Document:
         """The exact inverse of `encode`, text in the tokenizer's normal form and neighbouring text spans of equal loss merged.
@@ -270,13 +219,14 @@ class DocumentLayout:
         position, stop = 1, len(ids)
         ends = bool(ids[-1] == specials["end_document"]) and stop > 1
         stop -= int(ends)
+        begins = {specials[frame.before[0].name] for frame in self.frames.values()}
         while position < stop:
-            if ids[position] == specials["begin_image"]:
+            if ids[position] in begins:
                 span, position = self._decode_image(tokens, position, stop, len([s for s in spans if isinstance(s, ImageSpan)]))
                 spans.append(span)
                 continue
             start = position
-            while position < stop and ids[position] != specials["begin_image"] and loss[position] == loss[start]:
+            while position < stop and ids[position] not in begins and loss[position] == loss[start]:
                 if ids[position] >= text_stop and ids[position] != specials["unconditional"]:
                     raise LayoutError(
                         f"{where}: id {ids[position]} at position {position} is no text and stands outside an image."
@@ -309,25 +259,59 @@ class DocumentLayout:
         return " ".join(part for part in parts if part)
 
     def _decode_image(self, tokens: Tokens, position: int, stop: int, index: int) -> tuple[ImageSpan, int]:
+        """The picture whose first marker stands at `position`, and where what follows it begins. What is known of it (its form, its tiles,
+        the pixels behind features) is known from the span that it was laid out from; a drawn one is one tile of the drawn frame."""
         ids, loss, specials = tokens.ids, tokens.loss, self.vocabulary.specials
-        known = tokens.images[index][2] if index < len(tokens.images) else None
+        starts = {start - len(self.frames[span.form].before): (length, span) for start, length, span in tokens.images}
+        length, known = starts.get(position, (None, None))
+        frame = self.frames[known.form] if known else self.drawn_frame
         image_id = known.image_id if known else f"{tokens.document_id}/drawn-{index}"
+        length = frame.positions if length is None else length
+        first = position + len(frame.before)
         begin_loss = bool(loss[position])
-        if position + 1 == stop:
-            return ImageSpan(image_id, loss=begin_loss, begin_loss=begin_loss, form="codes"), position + 1
-        ends = np.flatnonzero(ids[position + 1 : stop] == specials["end_image"])
-        end = position + 1 + (int(ends[0]) if len(ends) else -1)
-        if not len(ends) or end == position + 1 or (end - position - 1) % self.num_positions:
+        if first == stop:
+            return ImageSpan(image_id, loss=begin_loss, begin_loss=begin_loss, form=frame.form), first
+        end, where = first + length, f"Document {tokens.document_id!r}"
+        around = [specials[marker.name] for marker in (*frame.before, *frame.after)]
+        if end + len(frame.after) > stop or [*ids[position:first], *ids[end : end + len(frame.after)]] != around:
             raise LayoutError(
-                f"Document {tokens.document_id!r}: the image at position {position} is not followed by {self.num_positions} positions "
-                "of codes (or a multiple, for tiles) and an end_image id."
+                f"{where}: the image at position {position} is not followed by {length} positions and the markers "
+                f"{[marker.name for marker in frame.after]}."
+            )
+        held = tokens.patches[first:end, 0] if frame.codes_per_position else specials["pad"]
+        if not np.array_equal(ids[first:end], np.broadcast_to(held, length)):
+            raise LayoutError(
+                f"{where}, image {image_id!r}: the ids {ids[first:end][:8]} ... are not all codes or places of features."
             )
         try:
-            grids = self.decode_codes(tokens.patches[position + 1 : end])
+            content = frame.decode(tokens.patches[first:end], known)
         except LayoutError as error:
-            raise LayoutError(f"Document {tokens.document_id!r}, image {image_id!r}: {error}") from error
-        span = ImageSpan(image_id, bool(loss[end]), begin_loss, "codes", grids)
-        return span, end + 1
+            raise LayoutError(f"{where}, image {image_id!r}: {error}") from error
+        has_loss = bool(loss[first]) if frame.target == "positions" else bool(known and known.loss)
+        return ImageSpan(image_id, has_loss, begin_loss, frame.form, **content), end + len(frame.after)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A few tokens in a row (see `Tokens`)."""
+
+    ids: np.ndarray
+    loss: np.ndarray
+    cells: np.ndarray
+    owners: np.ndarray
+    codes: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, ids: Sequence[int] | np.ndarray, loss: bool, owners: Sequence[int] | None = None) -> "_Run":
+        """Tokens that are no content of a picture; text's, unless said otherwise."""
+        count = len(ids)
+        owner = np.zeros(count, dtype=np.int64) if owners is None else np.asarray(owners, dtype=np.int64)
+        return cls(np.asarray(ids, dtype=np.int64), np.full(count, loss), np.full(count, -1), owner)
+
+    @property
+    def flat(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What is one number per token."""
+        return self.ids, self.loss, self.cells, self.owners
 
 
 def _find_special(text: TextTokenizer, mark: str) -> int | None:
@@ -337,7 +321,3 @@ def _find_special(text: TextTokenizer, mark: str) -> int | None:
     except VocabularyError:
         return None
     return ids[0] if len(ids) == 1 and ids[0] in text.special_ids else None
-
-
-def _one(id: int) -> np.ndarray:
-    return np.array([id], dtype=np.int64)

@@ -41,19 +41,23 @@ class Vocabulary:
         text_size: rows of the text table (not the number of words, where the table is padded).
         code_sizes: number of codes per level; empty for a model that draws without codes.
         text_markers: marker name -> id that the text tokenizer already gives it. All others of `MARKERS` get new rows.
+        further: markers beside `MARKERS`, of the frames of pictures.
 
     Raises:
         VocabularyError: an unknown marker name, or a marker id outside the text table.
     """
 
-    def __init__(self, text_size: int, code_sizes: Sequence[int], text_markers: Mapping[str, int]) -> None:
-        unknown = sorted(set(text_markers) - set(MARKERS))
+    def __init__(
+        self, text_size: int, code_sizes: Sequence[int], text_markers: Mapping[str, int], further: Sequence[str] = ()
+    ) -> None:
+        names = (*MARKERS, *further)
+        unknown = sorted(set(text_markers) - set(names))
         if unknown:
-            raise VocabularyError(f"Unknown markers {unknown}: expected some of {list(MARKERS)}.")
+            raise VocabularyError(f"Unknown markers {unknown}: expected some of {list(names)}.")
         outside = {name: id for name, id in text_markers.items() if not 0 <= id < text_size}
         if outside:
             raise VocabularyError(f"Markers {outside} lie outside the text table of {text_size} rows.")
-        new = [name for name in MARKERS if name not in text_markers]
+        new = [name for name in names if name not in text_markers]
         sizes: list[tuple[str, Kind, int]] = [("text", "text", text_size)]
         if new:
             sizes.append(("special", "special", len(new)))

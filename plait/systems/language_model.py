@@ -72,5 +72,5 @@ def build(*, backbone: nn.Module, text_tokenizer: TextTokenizer, template: Plain
     """
     vocabulary = open_vocabulary(backbone, text_tokenizer)
     head = SharedHead(text_and_marker_rows(backbone, vocabulary))
-    builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, (), marks=template.marks))
+    builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, marks=template.marks))
     return UnifiedModel(backbone=backbone, head=head, builder=builder, template=template, vision_tokenizer=None)

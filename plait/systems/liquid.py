@@ -27,6 +27,7 @@ from plait.heads.starts import Kind
 from plait.protocols import TextTokenizer, VisionTokenizer
 from plait.sequence.builder import SequenceBuilder
 from plait.sequence.chat import ChatWording
+from plait.sequence.frames import code_frame
 from plait.sequence.layout import DocumentLayout
 from plait.sequence.markers import BEGIN_IMAGE, END_IMAGE, UNCONDITIONAL
 from plait.systems.dialogues import DialogueTemplate, as_codes
@@ -182,10 +183,9 @@ def build(
             rows.append(new_dense_rows(backbone, segment, new_rows))
         else:
             raise RecipeError(f"code_rows is {code_rows!r}, expected 'dense' or 'factorised'.")
-    builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, vision_tokenizer.grid_shapes, marks=template.marks))
-    positions = (
-        ImagePositions(builder.layout.num_positions, backbone.width, backbone.embedding_scale) if image_positions else None
-    )
+    frame = code_frame(vocabulary.code_segments, vision_tokenizer.grid_shapes)
+    builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, [frame], template.marks))
+    positions = ImagePositions(frame.positions, backbone.width, backbone.embedding_scale) if image_positions else None
     return UnifiedModel(
         backbone=backbone,
         head=SharedHead(rows),

@@ -30,6 +30,7 @@ from plait.heads.unfolding import Condition, UnfoldingHead
 from plait.protocols import TextTokenizer, VisionTokenizer
 from plait.sequence.builder import SequenceBuilder
 from plait.sequence.chat import ChatWording
+from plait.sequence.frames import code_frame
 from plait.sequence.layout import DocumentLayout
 from plait.sequence.markers import UNCONDITIONAL
 from plait.systems.dialogues import DialogueTemplate, as_codes
@@ -130,8 +131,8 @@ def build(
     (grid_shape,), (num_codes,) = vision_tokenizer.grid_shapes, vision_tokenizer.code_sizes
     places = fold_places(grid_shape, fold)
     vocabulary = open_vocabulary(backbone, text_tokenizer, vision_tokenizer.code_sizes)
-    layout = DocumentLayout(vocabulary, text_tokenizer, vision_tokenizer.grid_shapes, (places,), marks=template.marks)
-    builder = SequenceBuilder(layout)
+    frame = code_frame(vocabulary.code_segments, (grid_shape,), (places,))
+    builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, [frame], template.marks))
     body = backbone.shallow(head_layers, num_codes)
     if vision_experts:
         add_vision_experts(backbone)

@@ -80,7 +80,8 @@ class UnifiedModel(nn.Module):
     @property
     def positions_per_image(self) -> int:
         """See `plait.protocols.UnifiedModel`."""
-        return self.builder.layout.num_positions
+        frame = self.builder.layout.drawn_frame
+        return frame.positions if frame else 0
 
     @property
     def vision_tokenizer(self) -> VisionTokenizer | None:

@@ -29,7 +29,7 @@ class Scorer:
     vision_tokenizer = None
 
     def __init__(self, price, tokenizer=TOKENIZER) -> None:
-        self.builder = SequenceBuilder(DocumentLayout(Vocabulary(tokenizer.size, (), tokenizer.markers), tokenizer, ()))
+        self.builder = SequenceBuilder(DocumentLayout(Vocabulary(tokenizer.size, (), tokenizer.markers), tokenizer))
         self.price = price
 
     def score(self, documents, *, is_plain):

@@ -14,6 +14,7 @@ from plait.data.hub import export_documents, open_rows
 from plait.document import Document, ImageSpan, Span, TextSpan
 from plait.sampling.policies import SamplingPolicy
 from plait.sequence.builder import SequenceBuilder
+from plait.sequence.frames import code_frame
 from plait.sequence.layout import DocumentLayout
 from plait.sequence.vocabulary import Vocabulary
 from plait.systems.liquid import LiquidTemplate
@@ -21,7 +22,8 @@ from tests.malformed.standard import Attempt, Case, assert_refused, table
 from tests.malformed.test_images import PICTURE, encoded
 
 TEXT = train_word_level(["a red car is left of the blue house ."])
-BUILDER = SequenceBuilder(DocumentLayout(Vocabulary(TEXT.size, (12,), TEXT.markers), TEXT, [(2, 3)]))
+VOCABULARY = Vocabulary(TEXT.size, (12,), TEXT.markers)
+BUILDER = SequenceBuilder(DocumentLayout(VOCABULARY, TEXT, [code_frame(VOCABULARY.code_segments, [(2, 3)])]))
 CODES = np.arange(6).reshape(2, 3)
 GOOD = {"type": "text", "text": "a red car"}
 

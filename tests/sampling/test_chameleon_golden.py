@@ -15,6 +15,7 @@ from plait.document import Document, ImageSpan, TextSpan
 from plait.records import Layout
 from plait.sampling.interleaved import InterleavedSampler
 from plait.sampling.policies import PerSampleNoise, SamplingPolicy
+from plait.sequence.frames import code_frame
 from plait.sequence.layout import DocumentLayout
 from plait.sequence.vocabulary import Vocabulary
 from tests import goldens
@@ -129,7 +130,7 @@ def test_golden(path: Path) -> None:
         read=lambda tokens, cells, patches: (tokens[..., None], None),
         logits=logits,
         image_head=StubHead(logits),
-        layout=DocumentLayout(vocabulary, ids, ((1, count),)),
+        layout=DocumentLayout(vocabulary, ids, [code_frame(vocabulary.code_segments, ((1, count),))]),
         guidance_branches=branches,
     )
     given = len(prompts[0].split()) + 1

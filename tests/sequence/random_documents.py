@@ -7,6 +7,7 @@ import numpy as np
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import VocabularyError
 from plait.sequence.builder import SequenceBuilder
+from plait.sequence.frames import code_frame
 from plait.sequence.layout import DocumentLayout
 from plait.sequence.vocabulary import Vocabulary
 
@@ -33,7 +34,8 @@ class TinyText:
 
 def tiny_builder(grid_shapes: tuple[tuple[int, int], ...] = ((2, 3),), sizes: tuple[int, ...] = (11,)) -> SequenceBuilder:
     text = TinyText()
-    return SequenceBuilder(DocumentLayout(Vocabulary(text.size, sizes, text.markers), text, grid_shapes))
+    vocabulary = Vocabulary(text.size, sizes, text.markers)
+    return SequenceBuilder(DocumentLayout(vocabulary, text, [code_frame(vocabulary.code_segments, grid_shapes)]))
 
 
 def random_document(rng: np.random.Generator, builder: SequenceBuilder, number: int = 0, has_loss: bool = True) -> Document:
@@ -49,7 +51,7 @@ def random_document(rng: np.random.Generator, builder: SequenceBuilder, number: 
         else:
             codes = tuple(
                 rng.integers(segment.size, size=shape)
-                for shape, segment in zip(builder.layout.grid_shapes, builder.vocabulary.code_segments, strict=True)
+                for shape, segment in zip(builder.layout.drawn_frame.grid_shapes, builder.vocabulary.code_segments, strict=True)
             )
             spans.append(ImageSpan(f"image-{number}-{index}", loss, loss and bool(rng.integers(2)), "codes", codes))
     return Document(tuple(spans), id=f"document-{number}", ends=bool(rng.integers(2)))

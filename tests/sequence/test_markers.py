@@ -12,6 +12,7 @@ from plait.backbones.text import PretrainedTokenizer, train_word_level
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import DocumentError, MarkerError, PlaitError
 from plait.sequence.builder import SequenceBuilder
+from plait.sequence.frames import code_frame
 from plait.sequence.layout import DocumentLayout
 from plait.sequence.vocabulary import Vocabulary
 from plait.systems.language_model import PlainTemplate
@@ -59,7 +60,9 @@ def released(tmp_path):
 
 def builder_of(tokenizer, template) -> SequenceBuilder:
     vocabulary = Vocabulary(tokenizer.size, (12,), tokenizer.markers)
-    return SequenceBuilder(DocumentLayout(vocabulary, tokenizer, ((2, 2),), marks=template.marks))
+    return SequenceBuilder(
+        DocumentLayout(vocabulary, tokenizer, [code_frame(vocabulary.code_segments, ((2, 2),))], template.marks)
+    )
 
 
 @pytest.mark.parametrize("make", [word_level, subwords, released])

@@ -15,6 +15,7 @@ from plait.errors import DocumentError
 from plait.sampling.policies import SamplingPolicy
 from plait.sequence.audit import audit
 from plait.sequence.builder import SequenceBuilder
+from plait.sequence.frames import code_frame
 from plait.sequence.layout import DocumentLayout
 from plait.sequence.vocabulary import Vocabulary
 from plait.systems.liquid import LiquidTemplate
@@ -141,9 +142,9 @@ def test_messages_come_back_from_the_ids_of_a_word_tokenizer(name) -> None:
 
 
 def builder_with(tokenizer) -> SequenceBuilder:
-    return SequenceBuilder(
-        DocumentLayout(Vocabulary(tokenizer.size, (12,), tokenizer.markers), tokenizer, ((2, 2),), marks=TEMPLATE.marks)
-    )
+    vocabulary = Vocabulary(tokenizer.size, (12,), tokenizer.markers)
+    frame = code_frame(vocabulary.code_segments, ((2, 2),))
+    return SequenceBuilder(DocumentLayout(vocabulary, tokenizer, [frame], TEMPLATE.marks))
 
 
 @pytest.mark.parametrize("name", DIALOGUES)

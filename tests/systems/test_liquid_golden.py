@@ -15,6 +15,7 @@ from plait.document import Document, ImageSpan, TextSpan
 from plait.protocols import Policy
 from plait.sampling.policies import SamplingPolicy
 from plait.sequence.builder import SequenceBuilder
+from plait.sequence.frames import code_frame
 from plait.sequence.layout import DocumentLayout
 from plait.sequence.vocabulary import Vocabulary
 from plait.systems.liquid import LiquidTemplate, build
@@ -56,7 +57,8 @@ MARKERS = {
 def layout(golden, num_codes: int, grid: tuple[int, int]) -> DocumentLayout:
     size = int(golden["tokenizer_len"])
     text = GoldenText(golden, size)
-    return DocumentLayout(Vocabulary(size, (num_codes,), text.markers), text, (grid,))
+    vocabulary = Vocabulary(size, (num_codes,), text.markers)
+    return DocumentLayout(vocabulary, text, [code_frame(vocabulary.code_segments, (grid,))])
 
 
 @pytest.mark.parametrize("path", goldens.family("liquid_collator*"))

@@ -225,7 +225,7 @@ def test_a_picture_drawn_under_guidance_is_that_of_two_separate_runs() -> None:
     prompts = [model.template.draw_prompt("a red car"), model.template.draw_prompt("the blue car is red")]
     drawn = model.generate(prompts, {"text": GREEDY["text"], "image": policy}, [0, 1], max_tokens=1)
     for prompt, document in zip(prompts, drawn, strict=True):
-        codes = torch.from_numpy(model.builder.layout.encode_codes(document.images[-1]))
+        codes = torch.from_numpy(model.builder.layout.drawn_frame.encode(document.images[-1]))
         codes = codes - model.builder.vocabulary.code_segments[0].offset
         streams = []
         for asked in (model.template.guidance_branches(prompt, 0)[0], prompt):
