@@ -133,7 +133,7 @@ def train(model: UnifiedModel, number: int = 8) -> Callable[[int], float]:
     documents = []
     for index, caption in enumerate(captions(number)):
         picture = ImageSpan(str(index), codes=(generator.integers(0, Codebook.code_sizes[0], GRID),))
-        documents.append(model.template.wrap(Document((TextSpan(caption), picture), id=str(index)), 0))
+        documents.append(model.template.wrap(Document((TextSpan(caption), picture), id=str(index), kind="pair"), 0))
     batch: SequenceBatch = model.builder.build(documents)
 
     def run(_: int) -> float:

@@ -15,6 +15,9 @@ import numpy as np
 from plait.errors import DocumentError
 
 Form = Literal["codes", "features"]
+Kind = Literal["text", "pair", "dialogue", "document"]
+"""What a document is, said by whoever makes it: words alone; one caption and its picture; turns of a user (without loss) and a model (with
+loss); anything else in reading order (a story), whose loss flags say what is learned."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Document:
         spans: text and image spans in reading order.
         id: name of the document in its data set.
         ends: whether an end-of-document token follows the last span (supervised if the last span carries loss).
+        kind: how a template is to word it. None: it is worded already, or nobody will.
         is_worded: whether a template has written texts of it already: they hold markers, and it is not worded again.
         meta: free facts for people and metrics (scene graph, task, split); never seen by a model, left out of equality.
     """
@@ -88,6 +92,7 @@ class Document:
     spans: tuple[Span, ...]
     id: str = ""
     ends: bool = True
+    kind: Kind | None = field(default=None, compare=False)
     is_worded: bool = field(default=False, compare=False, repr=False)
     meta: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
@@ -128,6 +133,7 @@ class Document:
         return {
             "id": self.id,
             "ends": self.ends,
+            **({"kind": self.kind} if self.kind else {}),
             "spans": [_span_to_json(span) for span in self.spans],
             "meta": json.loads(json.dumps(dict(self.meta))),
         }
@@ -140,7 +146,9 @@ class Document:
             DocumentError: a key is missing or unknown, or a value is of another kind; every span that is wrong is named.
         """
         name = data.get("id", "?") if isinstance(data, Mapping) else "?"
-        problems = _check_json(data, {"spans": list}, {"id": str, "ends": bool, "meta": Mapping})
+        problems = _check_json(data, {"spans": list}, {"id": str, "ends": bool, "kind": str | None, "meta": Mapping})
+        if not problems and data.get("kind") not in (*get_args(Kind), None):
+            problems = [f"has the kind {data['kind']!r}, none of {get_args(Kind)}"]
         if not problems:
             problems = [
                 f"span {index} {problem}"
@@ -153,7 +161,13 @@ class Document:
                 "spans of the form {'type': 'text', 'text': ...} or {'type': 'image', 'image_id': ...}. Correct the JSON."
             )
         spans = tuple(_span_from_json(item) for item in data["spans"])
-        return cls(spans, id=data.get("id", ""), ends=data.get("ends", True), meta=data.get("meta", {}))
+        facts = {
+            "id": data.get("id", ""),
+            "ends": data.get("ends", True),
+            "kind": data.get("kind"),
+            "meta": data.get("meta", {}),
+        }
+        return cls(spans, **facts)
 
 
 def _span_to_json(span: Span) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lightning_modules.processes.ranks import own_rank
-from plait.data.collection import MANIFEST, TASK, Collection, Part
+from plait.data.collection import FORMAT, MANIFEST, TASK, Collection, Part
 from plait.data.importing import import_rows
 from plait.data.kinds import choose_columns
 from plait.data.mixture import encode_images
@@ -82,7 +82,7 @@ def open_collection(
         "skips": on_bad_row == "skip",
     }
     settings["held_out"] = 0.0 if own else held_out
-    facts = [path, split, held_out, {split: table.state for split, table in tables.items()}, settings]
+    facts = [FORMAT, path, split, held_out, {split: table.state for split, table in tables.items()}, settings]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     target = Path(cache) / f"{re.sub(r'[^a-z0-9]+', '-', Path(path).name.lower()).strip('-')}-{key}"
     while own_rank() != 0 and not (target / MANIFEST).is_file():

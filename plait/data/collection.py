@@ -19,7 +19,7 @@ from plait.data.hub import Rows, open_rows
 from plait.document import Document, TextSpan
 from plait.errors import CheckpointError, RecipeError
 
-FORMAT, MANIFEST, ROWS = "plait-collection-1", "collection.json", "rows"
+FORMAT, MANIFEST, ROWS = "plait-collection-2", "collection.json", "rows"
 TASK, SUBSET = "documents", "pictures"
 SPLITS = ("train", "val")
 HELD_PIXELS = 2**28

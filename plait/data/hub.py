@@ -4,7 +4,8 @@
     images                       the pictures of the row, encoded
     segments                     in reading order: type ("text" | "image"), text, image (index into images), image_id, loss,
                                  begin_loss
-    meta                         JSON: what is known of the row (task, scene graph, ...), "ends": false for open-ended documents
+    meta                         JSON: what is known of the row (task, scene graph, ...), its "kind" ("text" | "pair" | "dialogue" |
+                                 "document": how it is to be worded), "ends": false for open-ended documents
 In data of your own, `image_id`, `begin_loss` and `meta` may be missing. This is the only file that imports `datasets`. It knows
 no world, tokenizer or template; documents with codes are refused: codes belong to a tokenizer, rows to everybody.
 """
@@ -18,11 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from PIL import Image
 
-from plait.document import Document, ImageSpan, Span, TextSpan
+from plait.document import Document, ImageSpan, Kind, Span, TextSpan
 from plait.errors import DocumentError, RecipeError
 from plait.images import open_image
 
@@ -113,7 +114,8 @@ def document_to_row(document: Document, picture: Callable[[str], Image.Image], s
             segment |= {"type": "image", "image": names.index(span.image_id), "image_id": span.image_id}
             segment["begin_loss"] = span.begin_loss
         segments.append(segment)
-    meta = dict(document.meta) if document.ends else {**document.meta, "ends": False}
+    own = ({} if document.ends else {"ends": False}) | ({"kind": document.kind} if document.kind else {})
+    meta = {**document.meta, **own}
     return {
         "id": document.id,
         "split": document.meta.get("split", split),
@@ -142,9 +144,13 @@ def row_to_document(row: Mapping[str, Any]) -> Document:
             f"Row {name!r} does not follow the schema, {error!r}: expected {COLUMNS}. Correct the row, or write it with "
             "export_documents."
         ) from error
-    ends = bool(meta.pop("ends", True))
+    ends, kind = bool(meta.pop("ends", True)), meta.pop("kind", None)
+    if kind not in (*get_args(Kind), None):
+        raise DocumentError(
+            f"Row {name!r} has the kind {kind!r} in its meta, expected one of {get_args(Kind)}. Correct the row."
+        )
     facts = {key: row[key] for key in ("split", "source", "license") if row.get(key)}
-    return Document(spans, id=str(name), ends=ends, meta={**facts, **meta})
+    return Document(spans, id=str(name), ends=ends, kind=kind, meta={**facts, **meta})
 
 
 class Rows(Sequence[Document]):

@@ -22,7 +22,7 @@ from plait.atomic import replace_folder, write_json
 from plait.data.collection import FORMAT, MANIFEST, ROWS, Collection
 from plait.data.held_out import choose_held_out
 from plait.data.hub import document_to_row, is_fetched, write_rows
-from plait.data.kinds import BadRow, Picture, Piece, read_row
+from plait.data.kinds import DOCUMENT_KINDS, BadRow, Picture, Piece, read_row
 from plait.data.tables import Table
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import DocumentError, RecipeError
@@ -142,7 +142,7 @@ class _Reader:
             pictures: dict[str, Image.Image] = {}
             spans = tuple(self._span(piece, table.folder, pictures) for piece in pieces)
             made.append(
-                (Document(spans, id=name if len(found) == 1 else f"{name}/{order}", meta={"kind": self.kind}), pictures)
+                (Document(spans, name if len(found) == 1 else f"{name}/{order}", kind=DOCUMENT_KINDS[self.kind]), pictures)
             )
         self._ids[name] = where
         return made

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from plait.document import TextSpan
+from plait.document import Kind, TextSpan
 from plait.errors import DocumentError, RecipeError
 
 NEEDS = {
@@ -25,6 +25,8 @@ NEEDS = {
     "interleaved": (("images", "texts"),),
 }
 """kind -> the roles that it needs, in each of its forms"""
+DOCUMENT_KINDS: Mapping[str, Kind] = {"caption": "pair", "vqa": "dialogue", "chat": "dialogue", "interleaved": "document"}
+"""kind of a row -> kind of its documents"""
 MAY_HAVE = {"chat": ("images", "image")}
 """kind -> the roles that may be there besides; every kind may have `id`"""
 ROLES = ("user", "assistant")

@@ -197,7 +197,7 @@ def _show_question(bench: Bench, document: Document) -> Example:
     item = list_questions(document)[0]
     shown = bench.show(item.image_id)
     # wrapped as in training, where an answer ends with its turn
-    solved = Document((shown, TextSpan(item.text), TextSpan(item.answer, loss=True)))
+    solved = Document((shown, TextSpan(item.text), TextSpan(item.answer, loss=True)), kind="dialogue")
     wrapped = bench.model.template.wrap(solved, 0)
     return Example(tuple(replace(span, loss=False) for span in wrapped.spans), Answer(item.answer))
 

@@ -45,8 +45,11 @@ class ChatWording:
         return re.compile("|".join(f"({pattern})" for pattern in (*loose, re.escape(END))))
 
 
-def write_chat(messages: Sequence[Message], wording: ChatWording, id: str = "") -> Document:
+def write_chat(messages: Sequence[Message], wording: ChatWording, id: str = "", *, ends_answers: bool = True) -> Document:
     """Messages -> a worded document: a complete dialogue to learn from, or a prompt where the last word is the user's.
+
+    Args:
+        ends_answers: whether `<eos>` stands after every answer and not only after the last, as in dialogues of released models.
 
     Raises:
         DocumentError: roles do not alternate from the user on, a message is empty, a block is of an unknown type, or a text holds
@@ -72,7 +75,7 @@ def write_chat(messages: Sequence[Message], wording: ChatWording, id: str = "") 
             else:
                 writer.text(block if order == 0 else f"\n{block}", is_answer)
         writer.text(wording.end, is_answer)
-        if is_answer and index + 1 < len(messages):
+        if is_answer and ends_answers and index + 1 < len(messages):
             writer.text(END, True)
     if not messages:
         raise DocumentError("A chat without messages: expected at least one message of the user.")

@@ -1,7 +1,7 @@
 """Documents of the data in the wording of a chat: what systems share whose tasks are turns of a dialogue.
 
-A system says its `ChatWording` and how it words a pair of caption and picture; questions, edits, stories and plain texts follow from
-their shape. Published systems word pairs each in their own way, and turns alike.
+A system says its `ChatWording` and how it words a pair of caption and picture; questions, edits and every other dialogue are turns of its
+chat, stories and plain texts stand as they are. Published systems word pairs each in their own way, and turns alike.
 """
 
 import random
@@ -13,8 +13,14 @@ from typing import Any, ClassVar
 
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import RecipeError
-from plait.sequence.chat import ChatWording, Message, jinja_template, read_chat, write_chat
+from plait.sequence.chat import ChatWording, Message, jinja_template, read_chat, split_turns, write_chat
 from plait.sequence.markers import WRITTEN, find_marks, match_any, refuse_markers
+
+_SHAPES = (
+    "for kind='pair' one text and one image without loss, for 'dialogue' turns from a user (without loss) to a model (with loss), for "
+    "'text' texts, some with loss, for 'document' anything, some with loss. Next: give the document its kind where it is made, and mark "
+    "with loss=True what the model shall write."
+)
 
 
 class DialogueTemplate:
@@ -50,12 +56,11 @@ class DialogueTemplate:
         return text
 
     def wrap(self, document: Document, counter: int) -> Document:
-        """See `plait.protocols.Template`. The shape of a document says what it is, so user data needs no labels: a caption and an
-        image without loss are a pair; an image with questions and answers becomes chat turns, and so does an image with an instruction
-        and a picture as the answer; whatever else carries loss (stories, plain text) stays as it is.
+        """See `plait.protocols.Template`. Pairs are worded as the system words them, dialogues as turns of its chat, whatever turns they
+        have; texts and documents stay as they are.
 
         Raises:
-            RecipeError: nothing in the document carries loss, and it is no pair.
+            RecipeError: the document has no kind, or is not what its kind says, or nothing in it could be learned.
             MarkerError: a text holds a marker.
         """
         if document.is_worded:
@@ -63,44 +68,26 @@ class DialogueTemplate:
         for index, span in enumerate(document.spans):
             if isinstance(span, TextSpan):
                 self.plain(span.text, f"Document {document.id!r}, span {index}:")
-        shape = "".join("t" if isinstance(span, TextSpan) else "i" for span in document.spans)
-        losses = [span.loss for span in document.spans]
-        if shape == "ti" and not any(losses):
-            # a name of its own: numbers that also choose the source (plait.data.mixture) would tie the direction to it
-            return self._pair(document, random.Random(f"wording/{self.seed}/{counter}"))
-        if not any(losses):
-            raise RecipeError(
-                f"Document {document.id!r} ({len(losses)} spans) carries no loss anywhere and is no pair of caption and image: "
-                "nothing could be learned from it. Mark the spans that the model shall write."
-            )
-        if shape == "iti" and losses == [False, False, True]:
-            return self._turn(document)
-        if shape[0] == "i" and "i" not in shape[1:] and losses[1:] == [False, True] * (len(losses) // 2):
-            return self._questions(document)
-        spans = tuple(as_codes(span) if isinstance(span, ImageSpan) else span for span in document.spans)
-        return replace(document, spans=spans)
+        losses, images = [span.loss for span in document.spans], len(document.images)
+        match document.kind:
+            case "pair" if len(losses) == 2 and images == 1 and not any(losses):
+                # a name of its own: numbers that also choose the source (plait.data.mixture) would tie the direction to it
+                return self._pair(document, random.Random(f"wording/{self.seed}/{counter}"))
+            case "dialogue" if not losses[0] and losses[-1]:
+                worded = write_chat(split_turns(document), self.wording, document.id, ends_answers=False)
+                return replace(document, spans=worded.spans, is_worded=True)
+            case "text" if any(losses) and not images:
+                return document
+            case "document" if any(losses):
+                spans = tuple(as_codes(span) if isinstance(span, ImageSpan) else span for span in document.spans)
+                return replace(document, spans=spans)
+        shape = ", ".join(
+            f"{'text' if isinstance(span, TextSpan) else 'image'}{' with loss' * span.loss}" for span in document.spans
+        )
+        raise RecipeError(f"Document {document.id!r} of the kind {document.kind!r} holds {shape}, expected {_SHAPES}")
 
     def _pair(self, document: Document, choice: random.Random) -> Document:
         raise NotImplementedError
-
-    def _questions(self, document: Document) -> Document:
-        image, *turns = document.spans
-        wording, spans = self.wording, [TextSpan(self.wording.user), as_codes(image)]
-        for index in range(0, len(turns), 2):
-            question, answer = turns[index : index + 2]
-            opening = "\n" if index == 0 else wording.user
-            spans += [
-                TextSpan(f"{opening}{question.text}{wording.end}{wording.assistant}"),
-                TextSpan(f"{answer.text}{wording.end}", loss=True),
-            ]
-        return replace(document, spans=tuple(spans))
-
-    def _turn(self, document: Document) -> Document:
-        before, instruction, after = document.spans
-        wording = self.wording
-        question = TextSpan(f"\n{instruction.text}{wording.end}{wording.assistant}")
-        answer = (as_codes(after, loss=True, begin_loss=True), TextSpan(wording.end, loss=True))
-        return replace(document, spans=(TextSpan(wording.user), as_codes(before), question, *answer))
 
     def question_prompt(self, image: ImageSpan, question: str) -> Document:
         """A chat turn about a picture; the answer ends with the end of the turn."""

@@ -99,7 +99,7 @@ class LiquidTemplate(DialogueTemplate):
             yield HIDDEN
 
     def _pair(self, document: Document, choice: random.Random) -> Document:
-        caption, image = document.spans
+        caption, image = sorted(document.spans, key=lambda span: isinstance(span, ImageSpan))
         if choice.random() >= self.text_to_image_ratio:
             answer = self._hide(caption.text, choice, loss=True)
             return replace(document, spans=(as_codes(image), TextSpan(CAPTION), *answer))

@@ -68,7 +68,7 @@ class SynergenTemplate(DialogueTemplate):
         yield from (DRAW, CAPTION, "Here is a random image :", CHAT.user, CHAT.assistant, CHAT.end, "Question: Answer:")
 
     def _pair(self, document: Document, choice: random.Random) -> Document:
-        caption, image = document.spans
+        caption, image = sorted(document.spans, key=lambda span: isinstance(span, ImageSpan))
         if choice.random() >= self.text_to_image_ratio:
             question, answer = TextSpan(f"\n{CAPTION}{CHAT.end}{CHAT.assistant}"), f"{caption.text}{CHAT.end}"
             return replace(document, spans=(TextSpan(CHAT.user), as_codes(image), question, TextSpan(answer, loss=True)))

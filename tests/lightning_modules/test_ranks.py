@@ -250,7 +250,7 @@ def test_ranks_of_two_jobs_do_not_train_together(tmp_path: Path, key: str) -> No
 def test_ranks_without_pictures_keep_step_with_the_others(tmp_path: Path) -> None:
     """Experts and unfolding head get their gradient on every rank and at every step, or the ranks would wait for each other: pictures
     on one of them, on the other, on none."""
-    words = Document((TextSpan("a red car", loss=True),), id="words")
+    words = Document((TextSpan("a red car", loss=True),), id="words", kind="text")
     steps = [[PAIR, words], [words, words], [words, PAIR], [PAIR, words]]
 
     def train(rank: int, ranks: int) -> None:

@@ -23,8 +23,8 @@ class Cut(Dataset):
 
     def __init__(self, model: UnifiedModel, accumulate: int) -> None:
         words = ["a red car", "the blue house is above the car"]
-        pairs = [Document((TextSpan(words[i % 2]), image(f"i{i}")), id=str(i)) for i in range(6)]
-        texts = [Document((TextSpan(word, True),), id=word) for word in words]
+        pairs = [Document((TextSpan(words[i % 2]), image(f"i{i}")), id=str(i), kind="pair") for i in range(6)]
+        texts = [Document((TextSpan(word, True),), id=word, kind="text") for word in words]
         worded = [model.template.wrap(document, counter) for counter, document in enumerate([*pairs, *texts])]
         self.model, self.accumulate, self.size = model, accumulate, 8 // accumulate
         self.documents = [worded[i] for i in (0, 6, 1, 2, 7, 3, 4, 5)]

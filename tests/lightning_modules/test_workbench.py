@@ -49,9 +49,10 @@ def test_what_is_asked_meets_the_wording_of_training(desk):
     """Question and edit of the data, asked as documents of the data and by the verbs, are the same prompts."""
     template = desk.model.template
     for task, ask in (("vqa", desk.ask), ("edits", desk.edit)):
-        image, text, *_ = raw = desk.world.source(task, "val")[0].spans
+        raw = desk.world.source(task, "val")[0]
+        image, text, *_ = raw.spans
         answer = ask(image.image_id, text.text)[0].document
-        worded = template.wrap(Document(tuple(raw)), 0).spans
+        worded = template.wrap(raw, 0).spans
         as_asked = [span.text if isinstance(span, TextSpan) else span.image_id for span in answer.spans[:3]]
         as_trained = [span.text if isinstance(span, TextSpan) else span.image_id for span in worded[:3]]
         assert as_asked == as_trained

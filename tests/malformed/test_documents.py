@@ -169,10 +169,10 @@ IN_SPAN_0 = "'doc-7', span 0.*'pic'"
     ),
     Case(
         "nothing-to-learn",
-        lambda _: lambda: LiquidTemplate().wrap(Document((TextSpan("a"), TextSpan("car")), id="doc-7"), 0),
+        lambda _: lambda: LiquidTemplate().wrap(Document((TextSpan("a"), TextSpan("car")), id="doc-7", kind="pair"), 0),
         "'doc-7'",
-        r"\(2 spans\) carries no loss anywhere and is no pair",
-        "Mark the spans",
+        "kind 'pair' holds text, text, expected for kind='pair' one text and one image",
+        "give the document its kind",
     ),
     Case("policy-cold", policy(temperature=-1.0), "temperature=-1", "expected .*temperature >= 0", "change what lies outside"),
     Case("policy-top-p", policy(top_p=0.0), r"top_p=0\.0", "expected .*0 < top_p <= 1", "change what lies outside"),

@@ -27,9 +27,13 @@ ASKED = {
     "edit": lambda template, text: template.edit_prompt(IMAGE, text),
     "story": lambda template, text: template.story_prompt([TextSpan(text), IMAGE]),
     "chat": lambda template, text: template.chat([{"role": "user", "content": text}]),
-    "pair": lambda template, text: template.wrap(Document((TextSpan(text), IMAGE)), 0),
-    "row": lambda template, text: template.wrap(Document((IMAGE, TextSpan(text), TextSpan(text, loss=True))), 0),
-    "story row": lambda template, text: template.wrap(Document((TextSpan(text, loss=True), replace(IMAGE, loss=True))), 0),
+    "pair": lambda template, text: template.wrap(Document((TextSpan(text), IMAGE), kind="pair"), 0),
+    "row": lambda template, text: template.wrap(
+        Document((IMAGE, TextSpan(text), TextSpan(text, loss=True)), kind="dialogue"), 0
+    ),
+    "story row": lambda template, text: template.wrap(
+        Document((TextSpan(text, loss=True), replace(IMAGE, loss=True)), kind="document"), 0
+    ),
 }
 TYPED = ("<boi>", "<eoi>", "<eos>", "<unconditional>", "<pad>", "<bos>", "<start_of_turn>", "<|im_start|>", "<|endoftext|>")
 TEXTS = [text for template in TEMPLATES.values() for text in template.texts()]
@@ -120,4 +124,4 @@ def test_a_language_model_reads_dialogues_that_come_worded_and_refuses_typed_tur
         index for index in ids if index in tokenizer.special_ids - {tokenizer.bos_id, tokenizer.eos_id}
     ] == tokenizer.encode("<start_of_turn><end_of_turn>")
     with pytest.raises(MarkerError, match="'<start_of_turn>', which only the wording"):
-        template.wrap(Document((TextSpan(turn, loss=True),)), 0)
+        template.wrap(Document((TextSpan(turn, loss=True),), kind="text"), 0)

@@ -83,9 +83,9 @@ def _message(role: int, words: str) -> dict:
 
 
 def test_a_single_turn_is_what_wrap_makes_of_the_data() -> None:
-    question = Document((image(), TextSpan("what colour ?"), TextSpan("red", loss=True)))
+    question = Document((image(), TextSpan("what colour ?"), TextSpan("red", loss=True)), kind="dialogue")
     assert TEMPLATE.chat(DIALOGUES["question"]) == TEMPLATE.wrap(question, 0)
-    edit = Document((image("before"), TextSpan("make it blue"), image("after", loss=True)))
+    edit = Document((image("before"), TextSpan("make it blue"), image("after", loss=True)), kind="dialogue")
     assert TEMPLATE.chat(DIALOGUES["edit"]) == TEMPLATE.wrap(edit, 0)
 
 

@@ -68,7 +68,7 @@ def image(name: str = "i", **flags) -> ImageSpan:
     return ImageSpan(name, codes=CODES, **flags)
 
 
-PAIR = Document((TextSpan("a red car"), image()), id="pair")
+PAIR = Document((TextSpan("a red car"), image()), id="pair", kind="pair")
 
 
 def supervised(model, document: Document) -> tuple[list[str], list[str]]:
@@ -160,7 +160,7 @@ def test_the_direction_of_a_pair_does_not_depend_on_its_source() -> None:
 
 def test_format_e_text_supervises_all_and_does_not_end() -> None:
     model = tiny_liquid()
-    text = Document((TextSpan("the red car is left of the house", loss=True),), ends=False)
+    text = Document((TextSpan("the red car is left of the house", loss=True),), ends=False, kind="text")
     tokens, loss = supervised(model, model.template.wrap(text, 0))
     assert loss == tokens[1:]
     assert tokens[-1] == "house"
@@ -169,7 +169,8 @@ def test_format_e_text_supervises_all_and_does_not_end() -> None:
 def test_format_f_chat_supervises_answers_and_their_end() -> None:
     model = tiny_liquid()
     questions = Document(
-        (image(), TextSpan("what colour ?"), TextSpan("red", True), TextSpan("what is it ?"), TextSpan("car", True))
+        (image(), TextSpan("what colour ?"), TextSpan("red", True), TextSpan("what is it ?"), TextSpan("car", True)),
+        kind="dialogue",
     )
     tokens, loss = supervised(model, model.template.wrap(questions, 0))
     assert loss == ["red", "<end_of_turn>", "car", "<end_of_turn>", "<end_document>"]
@@ -178,15 +179,15 @@ def test_format_f_chat_supervises_answers_and_their_end() -> None:
 
 def test_edits_learn_to_begin_a_picture() -> None:
     model = tiny_liquid()
-    edit = Document((image("before"), TextSpan("make the car blue"), image("after", loss=True)))
+    edit = Document((image("before"), TextSpan("make the car blue"), image("after", loss=True)), kind="dialogue")
     _, loss = supervised(model, model.template.wrap(edit, 0))
     assert loss[0] == "<begin_image>"
     assert loss[-3:] == ["<end_image>", "<end_of_turn>", "<end_document>"]
 
 
 def test_a_document_without_loss_is_refused() -> None:
-    with pytest.raises(RecipeError, match="nothing could be learned"):
-        LiquidTemplate().wrap(Document((image(), image("j"))), 0)
+    with pytest.raises(RecipeError, match=r"'document' holds image, image, expected .* some with loss"):
+        LiquidTemplate().wrap(Document((image(), image("j")), kind="document"), 0)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma", "gemma2"])

@@ -94,7 +94,7 @@ def documents(golden, row: int, kind: str) -> Document:
         caption_dropout=1.0 if kind == "b" else 0.0,
         instructions=(str(golden["prompts"][max(place, 0)]).strip(),),
     )
-    pair = Document((TextSpan(text), ImageSpan("picture", codes=(golden["codes"][row][None],))))
+    pair = Document((TextSpan(text), ImageSpan("picture", codes=(golden["codes"][row][None],))), kind="pair")
     return template.wrap(pair, 0)
 
 

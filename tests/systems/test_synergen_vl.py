@@ -82,7 +82,7 @@ def image(seed: int = 0, name: str = "i", **flags) -> ImageSpan:
     return ImageSpan(name, codes=(np.random.default_rng(seed).integers(0, CODES, GRID),), **flags)
 
 
-PAIR = Document((TextSpan("a red car"), image()), id="pair")
+PAIR = Document((TextSpan("a red car"), image()), id="pair", kind="pair")
 
 
 def supervised(model, document: Document) -> tuple[list[str], list[str]]:
@@ -332,7 +332,9 @@ def test_weights_of_terms_multiply_their_gradients() -> None:
 def test_it_learns_eight_documents_and_writes_them_back() -> None:
     model = tiny_synergen(input_std=0.3, template={"text_to_image_ratio": 1.0, "caption_dropout": 0.0})
     captions = ["a red car", "a blue car", "the red car is blue", "the blue car is red", "red", "blue", "car red", "car blue"]
-    raw = [Document((TextSpan(caption), image(seed, caption)), id=caption) for seed, caption in enumerate(captions)]
+    raw = [
+        Document((TextSpan(caption), image(seed, caption)), id=caption, kind="pair") for seed, caption in enumerate(captions)
+    ]
     documents = [model.template.wrap(document, 0) for document in raw]
     train(model, FreezePlan(), documents, steps=160)
     drawn = model.generate([model.template.draw_prompt(caption) for caption in captions], GREEDY, range(8), max_tokens=3)

@@ -87,7 +87,7 @@ def test_it_draws_shapes_by_name_and_guidance_makes_it_keep_to_the_name() -> Non
         for number in range(step * BATCH, (step + 1) * BATCH):
             word, other = rng.choice(WORDS, 2)
             drawn = shape(word if rng.random() < 0.6 else other, rng)
-            pair = Document((TextSpan(str(word)), ImageSpan("i", codes=(drawn,))), id=str(number))
+            pair = Document((TextSpan(str(word)), ImageSpan("i", codes=(drawn,))), id=str(number), kind="pair")
             documents.append(model.template.wrap(pair, number))
         terms = model.loss(model.builder.build(documents))
         means = {name: total / terms.counts[name] for name, total in terms.sums.items()}

@@ -20,7 +20,7 @@ def write_board(random: Random, number: int, pools: Pools) -> Document | None:
     board = throw_board(random, number, pools.split)
     if board is None:
         return None
-    return Document((TextSpan(describe_board(board)), ImageSpan(board.id)), meta={"board": board.to_json()})
+    return Document((TextSpan(describe_board(board)), ImageSpan(board.id)), kind="pair", meta={"board": board.to_json()})
 
 
 def write_board_questions(random: Random, number: int, pools: Pools) -> Document | None:
@@ -37,7 +37,9 @@ def write_board_questions(random: Random, number: int, pools: Pools) -> Document
     spans: list[ImageSpan | TextSpan] = [ImageSpan(board.id)]
     for question, (_, answer) in asked.items():
         spans += [TextSpan(question), TextSpan(answer, loss=True)]
-    return Document(tuple(spans), meta={"board": board.to_json(), "types": [kind for kind, _ in asked.values()]})
+    return Document(
+        tuple(spans), kind="dialogue", meta={"board": board.to_json(), "types": [kind for kind, _ in asked.values()]}
+    )
 
 
 def throw_board(random: Random, number: int, split: str) -> Board | None:

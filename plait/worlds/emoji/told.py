@@ -23,7 +23,7 @@ class Captions(Sequence[Document]):
 
     def __getitem__(self, index: int) -> Document:
         pair = self.pairs[index]
-        return Document((TextSpan(pair.text, loss=True),), id=f"{pair.id}/caption", meta=pair.meta)
+        return Document((TextSpan(pair.text, loss=True),), id=f"{pair.id}/caption", kind="text", meta=pair.meta)
 
 
 class ToldDialogues(Sequence[Document]):

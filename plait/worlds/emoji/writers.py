@@ -38,18 +38,20 @@ def spread(number: int, name: str) -> float:
 
 def write_pair(scene: Scene, variant: int) -> Document:
     """A caption and its picture."""
-    return Document((TextSpan(describe(scene, variant)), ImageSpan(scene.id)), meta={"scene": scene.to_json()})
+    return Document((TextSpan(describe(scene, variant)), ImageSpan(scene.id)), kind="pair", meta={"scene": scene.to_json()})
 
 
 def write_glyph(glyph: Glyph) -> Document:
     """The name of a real glyph and its picture."""
-    return Document((TextSpan(add_article(glyph.name)), ImageSpan(f"glyph/{glyph.code}")), meta={"name": glyph.name})
+    return Document(
+        (TextSpan(add_article(glyph.name)), ImageSpan(f"glyph/{glyph.code}")), kind="pair", meta={"name": glyph.name}
+    )
 
 
 def write_painted(painted: PaintedGlyph) -> Document:
     """What a painted glyph is called, and its picture."""
     facts = {"name": painted.glyph.name, "colour": painted.colour, "slot": painted.slot}
-    return Document((TextSpan(painted.caption), ImageSpan(painted.id)), meta=facts)
+    return Document((TextSpan(painted.caption), ImageSpan(painted.id)), kind="pair", meta=facts)
 
 
 def write_vqa(random: Random, number: int, pools: Pools) -> Document | None:
@@ -67,7 +69,7 @@ def write_vqa(random: Random, number: int, pools: Pools) -> Document | None:
         pick = random.random() if thing is None else (thing + 0.5) / len(scene.things)
         question, answer = ask(kind, scene, spread(number, kind), pick, pools.negatives)
         spans += [TextSpan(question), TextSpan(answer, loss=True)]
-    return Document(tuple(spans), meta={"scene": scene.to_json(), "types": [kind for kind, _ in asked]})
+    return Document(tuple(spans), kind="dialogue", meta={"scene": scene.to_json(), "types": [kind for kind, _ in asked]})
 
 
 def write_story_document(random: Random, number: int, pools: Pools) -> Document | None:
@@ -83,7 +85,7 @@ def write_story_document(random: Random, number: int, pools: Pools) -> Document 
     # the question is the writer's own too: whoever never learns to write it never ends a story
     spans += [TextSpan(f"question : {question}", loss=True), TextSpan(f"answer : {answer}", loss=True)]
     facts = {"states": [scene.to_json() for scene in story.scenes], "actions": list(story.actions), "question": kind}
-    return Document(tuple(spans), meta={**facts, "scene": facts["states"][-1], "answer": answer})
+    return Document(tuple(spans), kind="document", meta={**facts, "scene": facts["states"][-1], "answer": answer})
 
 
 def write_edit(random: Random, number: int, pools: Pools) -> Document | None:
@@ -100,7 +102,7 @@ def write_edit(random: Random, number: int, pools: Pools) -> Document | None:
     before, after = story.scenes[step - 1 : step + 1]
     spans = (ImageSpan(before.id), TextSpan(story.sentences[step]), ImageSpan(after.id, loss=True))
     states = [before.to_json(), after.to_json()]
-    return Document(spans, meta={"scene": states[1], "states": states, "action": action})
+    return Document(spans, kind="dialogue", meta={"scene": states[1], "states": states, "action": action})
 
 
 def write_text(random: Random, number: int, pools: Pools) -> Document | None:
@@ -115,7 +117,9 @@ def write_text(random: Random, number: int, pools: Pools) -> Document | None:
         if pools.is_strict and has_held_out_pair(scenes[0].objects | scenes[1].objects):
             return None
         text = " ".join(f"{describe(scene, random.randrange(2))} ." for scene in scenes)
-    return Document((TextSpan(text, loss=True),), ends=False, meta={"states": [scene.to_json() for scene in scenes]})
+    return Document(
+        (TextSpan(text, loss=True),), ends=False, kind="text", meta={"states": [scene.to_json() for scene in scenes]}
+    )
 
 
 def _draw_story(random: Random, length: int, pools: Pools) -> Story | None:

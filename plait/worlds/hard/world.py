@@ -120,13 +120,13 @@ class HardData:
             "is_drawn": stamp.is_drawn,
         }
         name = f"stamps/{stamp.path.relative_to(self.folders['stamps']).as_posix()}"
-        return Document((TextSpan(stamp.caption), ImageSpan(name)), id=f"captions/{stamp.name}", meta=facts)
+        return Document((TextSpan(stamp.caption), ImageSpan(name)), id=f"captions/{stamp.name}", kind="pair", meta=facts)
 
     def _write_pair(self, pair: EditPair) -> Document:
         facts = {"task": "edits", "split": SPLIT, "source": "GIMP help", "license": GIMP_LICENSE}
         before, after = (f"gimp/{path.relative_to(self.folders['gimp']).as_posix()}" for path in (pair.before, pair.after))
         spans = (ImageSpan(before), TextSpan(pair.instruction), ImageSpan(after, loss=True))
-        return Document(spans, id=f"edits/{pair.name}", meta=facts)
+        return Document(spans, id=f"edits/{pair.name}", kind="dialogue", meta=facts)
 
     def _find(self, image_id: str) -> Path:
         kind, _, place = image_id.partition("/")

@@ -149,7 +149,7 @@ class StyledWorld:
 def write_glyph(cell: Cell) -> Document:
     """What a drawing is called, and its picture: "red apple in the noto style"."""
     facts = {"name": cell.name, "style": cell.style, "tones": [TONES[tone] for tone in cell.tones]}
-    return Document((TextSpan(f"{cell.name} in the {cell.style} style"), ImageSpan(cell.id)), meta=facts)
+    return Document((TextSpan(f"{cell.name} in the {cell.style} style"), ImageSpan(cell.id)), kind="pair", meta=facts)
 
 
 def write_questions(cell: Cell) -> Document:
@@ -157,4 +157,4 @@ def write_questions(cell: Cell) -> Document:
     asked = [("what is it ?", cell.name), ("what style is it in ?", cell.style)]
     asked += [("what skin tone is it ?", TONES[tone]) for tone in cell.tones if len(cell.tones) == 1]
     spans = [span for question, answer in asked for span in (TextSpan(question), TextSpan(answer, loss=True))]
-    return Document((ImageSpan(cell.id), *spans), meta=dict(write_glyph(cell).meta))
+    return Document((ImageSpan(cell.id), *spans), kind="dialogue", meta=dict(write_glyph(cell).meta))

@@ -41,4 +41,4 @@ def write_gloss(synset: Synset, word: str, *, gloss: str | None = None, is_quest
     """
     spans = (TextSpan(f"{word} ({synset.kind_name}):", not is_question), TextSpan(f" {gloss or synset.gloss}", loss=True))
     meta = {"task": "glosses", "source": "wordnet", "license": LICENSE}
-    return Document(spans, f"glosses/{synset.id}/{word}", ends=not is_question, meta=meta)
+    return Document(spans, f"glosses/{synset.id}/{word}", ends=not is_question, kind="text", meta=meta)
