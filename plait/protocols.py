@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from plait.axes import Embeddings, Float, Hidden, Images, Int, Tensor
 from plait.document import Document, ImageSpan, Span
-from plait.records import Layout, LossTerms, Side, VisionFeatures
+from plait.records import Generation, Layout, LossTerms, Reading, Side, Turn, VisionFeatures
 
 
 @runtime_checkable
@@ -116,47 +116,57 @@ class Rows(Protocol):
 
 
 @runtime_checkable
-class ImageInput(Protocol):
-    """How pictures enter the backbone where their codes are no rows of the head."""
+class Input(Protocol):
+    """How a part of what is read enters the backbone: codes that are no rows of the head, pictures as features, places in a picture."""
 
-    def __call__(self, codes: Int[Tensor, "n f"], cells: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
-        """Local codes of each position and its place in the image -> embeddings."""
-
-
-Choose = Callable[[Sequence[Float[Tensor, "n k"]], Int[Tensor, "n j"]], Int[Tensor, "n"]]
-"""(logits of the sample and of each guidance branch, codes of this position so far) -> the next code"""
+    def enter(self, embeddings: Embeddings, side: Side, reading: Reading) -> tuple[Embeddings, Side]:
+        """The embeddings (b s d) with what this part puts or adds at its places, and the record with what it has to tell taps."""
 
 
 @runtime_checkable
-class ImageHead(Protocol):
-    """How the codes of a position are scored and drawn from the hidden state of the position before it."""
+class Scorer(Protocol):
+    """What objectives of tokens ask of a head: from which states its targets are scored, and how."""
 
+    terms: Sequence[str]
     num_logits: int
-    """logits that `score` writes out per code"""
+    """logits that `score` writes out per target"""
 
     def states(self, hidden: Float[Tensor, "n d"], codes: Int[Tensor, "n f"]) -> Float[Tensor, "nf d"]:
-        """Hidden states (n d) and the codes that follow them (local, n f) -> what each code is scored from, code after code. No code
-        is seen by its own state or by those before it."""
+        """Hidden states (n d) and what follows them (local ids, n f) -> what each of it is scored from, one after the other. No code is
+        seen by its own state or by those before it."""
 
     def score(
         self, states: Float[Tensor, "n d"], segments: Int[Tensor, "n"], local: Int[Tensor, "n"]
     ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-        """(log-sum-exp over all that competes, logit of the target), per code."""
+        """(log-sum-exp over all that competes, logit of the target), per target."""
 
     def score_parameters(self) -> list[Tensor]:
         """Every tensor that `score` reads (a lean loss takes their gradients itself)."""
 
-    def draw(self, streams: Sequence[Float[Tensor, "n d"]], segment: int, choose: Choose) -> Int[Tensor, "n f"]:
-        """Local codes of one position.
 
-        Args:
-            streams: hidden states of the samples, then of each of their guidance branches; all get the same codes.
-            segment: index of the segment that the codes come from.
-            choose: draws one code per sample.
-        """
+Objective = Callable[[Any, Hidden, Any], LossTerms]
+"""(head, hidden states (b s d), `plait.sequence.batch.SequenceBatch`) -> loss terms of the head (see plait.objectives)"""
+
+
+@runtime_checkable
+class Head(Protocol):
+    """How what a model says is scored and drawn. It may remember: what it keeps of a generation lies in `Generation.states`."""
+
+    terms: Sequence[str]
+    """the loss terms (`plait.sequence.batch.TERMS`) whose positions are its own"""
+
+    def loss(self, hidden: Hidden, batch: Any, side: Side) -> LossTerms:
+        """The loss terms of its targets in a batch (`plait.sequence.batch.SequenceBatch`)."""
+
+    def observe(self, generation: Generation, rows: Int[Tensor, "n"], hidden: Hidden, layout: Layout) -> None:
+        """Look at a backbone call of a generation: the hidden states (n s d) of these rows of it."""
+
+    def step(self, generation: Generation, turn: Turn) -> Int[Tensor, "n f"] | Images:
+        """What stands next in some rows: local ids (n f) of one position, or where a picture is predicted as a whole the finished
+        pictures (n 3 h w) in [-1, 1]. All streams of a sample go on with the same."""
 
     def compile_drawing(self, **options: Any) -> None:
-        """Compile what `draw` calls once per code (options of torch.compile)."""
+        """Compile what `step` calls once per token (options of torch.compile)."""
 
 
 @runtime_checkable
@@ -189,8 +199,15 @@ class Backbone(Protocol):
         """An empty cache for `rows` rows of at most `capacity` tokens."""
 
 
-Noise = Callable[[Float[Tensor, "n v"], Int[Tensor, "n"]], Int[Tensor, "n"]]
-"""(probabilities, indices of the samples they belong to) -> drawn ids. Randomness is an input of sampling."""
+@runtime_checkable
+class Noise(Protocol):
+    """Randomness is an input of sampling."""
+
+    def choose(self, probabilities: Float[Tensor, "n v"], samples: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+        """Draw one id per row; `samples` says which sample a row belongs to."""
+
+    def normal(self, shape: Sequence[int], samples: Int[Tensor, "n"]) -> Float[Tensor, "n *shape"]:
+        """Standard normal numbers of this shape per row (what a diffusion decoder begins with)."""
 
 
 @runtime_checkable
@@ -210,7 +227,8 @@ class Policy(Protocol):
         noise: Noise,
         history: Sequence[Sequence[int]] | None = None,
     ) -> Int[Tensor, "n"]:
-        """Draw one local id per row among the given logits (already restricted to what is legal; -inf is impossible).
+        """Draw one local id per row among the given logits (already restricted to what is legal; -inf is impossible). A row whose logits
+        are not finite has nothing to draw from and gets -1: a device need not be asked before its ids are fetched.
 
         Args:
             branches: logits of the guidance branches, from the one that knows least to the one that knows most.

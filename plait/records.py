@@ -1,15 +1,61 @@
 """The records: data that travels between parts. They hold tensors and say how these move; what acts on them is behind a protocol."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 
 from plait.axes import Bool, Float, Int, Tensor
 
 
+class Movable:
+    """A frozen dataclass whose tensors move together: those in its fields, and in records, tuples and dicts that these hold. Whatever else
+    it holds stays where it is."""
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Movable":
+        """The same record on another device. All its whole numbers go in one copy: a device takes one of a hundred kilobytes as fast as
+        one of a hundred bytes."""
+        device, found = torch.device(device), list(_tensors(self))
+        if all(tensor.device == device for tensor in found):
+            return self
+        whole = [tensor for tensor in found if tensor.dtype == torch.int64]
+        packed = torch.cat([tensor.flatten() for tensor in whole]) if whole else torch.empty(0, dtype=torch.int64)
+        if found[0].is_pinned():
+            packed = packed.pin_memory()
+        parts = packed.to(device, non_blocking=non_blocking).split([tensor.numel() for tensor in whole])
+        moved = {id(tensor): part.view(tensor.shape) for tensor, part in zip(whole, parts, strict=True)}
+        return _map(self, lambda t: moved[id(t)] if id(t) in moved else t.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Movable":
+        """The same record in memory that a device reads without a wait (a `DataLoader` calls it)."""
+        return _map(self, Tensor.pin_memory)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Movable):
+        for each in fields(value):
+            yield from _tensors(getattr(value, each.name))
+    elif isinstance(value, tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
+
+
+def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Movable):
+        return replace(value, **{each.name: _map(getattr(value, each.name), change) for each in fields(value)})
+    if isinstance(value, dict):
+        return {name: _map(item, change) for name, item in value.items()}
+    return tuple(_map(item, change) for item in value) if isinstance(value, tuple) else value
+
+
 @dataclass(frozen=True)
-class Layout:
+class Layout(Movable):
     """Where the tokens of a batch of rows belong.
 
     Args:
@@ -23,9 +69,82 @@ class Layout:
     documents: Int[Tensor, "b s"]
     groups: tuple[Int[Tensor, "_ _"], ...] = ()
 
-    def to(self, device: torch.device | str) -> "Layout":
-        """The same layout on another device."""
-        return Layout(self.positions.to(device), self.documents.to(device), tuple(group.to(device) for group in self.groups))
+
+@dataclass(frozen=True)
+class Placed(Movable):
+    """Tokens of one segment of the vocabulary.
+
+    Args:
+        places: where they stand, as flat indices into (b*s).
+        local: their ids in the segment.
+    """
+
+    places: Int[Tensor, "n"]
+    local: Int[Tensor, "n"]
+
+
+@dataclass(frozen=True)
+class CodesRead(Movable):
+    """The codes of pictures that are read, position after position.
+
+    Args:
+        places: where they stand, as flat indices into (b*s).
+        local: (n f) their codes, without the offset of their segment.
+        cells: the place of each position in its own picture or tile.
+    """
+
+    places: Int[Tensor, "n"]
+    local: Int[Tensor, "n f"]
+    cells: Int[Tensor, "n"]
+
+
+@dataclass(frozen=True)
+class PicturesRead(Movable):
+    """Pictures of one size that are read as they are; a tile counts as a picture.
+
+    Args:
+        pixels: (n h w 3) of uint8.
+        places: (n m) the positions that each fills, as flat indices into (b*s).
+    """
+
+    pixels: Tensor
+    places: Int[Tensor, "n m"]
+
+
+@dataclass(frozen=True)
+class Reading(Movable):
+    """What enters the backbone in one call. Every index is made on the CPU, so that a device is never asked where something is.
+
+    Args:
+        cells: (b s) place of each token of a picture in its own picture or tile, -1 for every other token.
+        segments: per segment of the vocabulary its tokens; padding and the places of features are tokens of the pad marker.
+        codes: the pictures that come as codes.
+        pictures: those that come as pixels, stacked by size.
+        routes: flat indices of the tokens that are no part of a picture, and of those that are.
+    """
+
+    cells: Int[Tensor, "b s"]
+    segments: tuple[Placed, ...]
+    codes: CodesRead
+    pictures: tuple[PicturesRead, ...]
+    routes: tuple[Int[Tensor, "_"], Int[Tensor, "_"]]
+
+
+@dataclass(frozen=True)
+class Targets(Movable):
+    """What one head must predict.
+
+    Args:
+        places: the positions whose hidden states predict, as flat indices into (b*s), ascending.
+        segments: (n f) the segment of each target; a position predicts one id or the f codes of the next position.
+        local: (n f) its id in the segment.
+        rows: (n) the row of each position.
+    """
+
+    places: Int[Tensor, "n"]
+    segments: Int[Tensor, "n f"]
+    local: Int[Tensor, "n f"]
+    rows: Int[Tensor, "n"]
 
 
 @dataclass(frozen=True)
@@ -35,17 +154,26 @@ class Side:
 
     Args:
         is_visual: (b s) whether a token is part of an image (markers of images are text). A backbone without experts ignores it.
+        known_routes: `routes`, where they are known.
     """
 
     is_visual: Bool[Tensor, "b s"]
+    known_routes: tuple[Int[Tensor, "_"], Int[Tensor, "_"]] | None = None
 
     def take(self, order: Int[Tensor, "n"]) -> "Side":
         """The same record for the tokens at these flat indices, as one row (1 n): packed calls feed document after document."""
-        return Side(self.is_visual.flatten().index_select(0, order)[None])
+        flat = self.is_visual.flatten().index_select(0, order)
+        if self.known_routes is None:
+            return Side(flat[None])
+        # every visual token is taken (padding is text), so their number is known and a device need not be asked for it
+        visual = len(self.known_routes[1])
+        return Side(flat[None], flat.byte().argsort(stable=True).split([len(order) - visual, visual]))
 
     @cached_property
     def routes(self) -> tuple[Int[Tensor, "_"], Int[Tensor, "_"]]:
         """Flat indices of the text tokens and of the visual ones, found once per call."""
+        if self.known_routes is not None:
+            return self.known_routes
         flat = self.is_visual.flatten()
         return (~flat).nonzero().squeeze(1), flat.nonzero().squeeze(1)
 
@@ -63,6 +191,46 @@ class LossTerms:
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def add(self, other: "LossTerms") -> None:
+        """Take in the terms of another head or objective; their names are different ones."""
+        self.sums |= other.sums
+        self.counts |= other.counts
+        self.metrics |= other.metrics
+
+
+@dataclass
+class Generation:
+    """What a generation holds from call to call: one row per sample, then one per sample and guidance branch.
+
+    Args:
+        cache: keys and values of the backbone.
+        last: (rows d) the hidden state of the last token that each row has read.
+        states: what a head keeps of its own, by the name of the head.
+    """
+
+    cache: Any
+    last: Float[Tensor, "r d"]
+    states: dict[str, Any] = field(default_factory=dict)
+
+
+Choose = Callable[[Sequence[Float[Tensor, "n k"]], Int[Tensor, "n j"]], Int[Tensor, "n"]]
+"""(logits of the sample and of each guidance branch, what stands at this position so far) -> the next id"""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a head is asked for: the next token of some rows, or what stands at their next position.
+
+    Args:
+        rows: (branches + 1, n) rows of the generation: those of the samples, then those of each guidance branch.
+        segments: of the vocabulary, whose ids are legal; of several, ids are counted on from one to the next.
+        choose: draws one id per sample.
+    """
+
+    rows: Int[Tensor, "k n"]
+    segments: tuple[int, ...]
+    choose: Choose
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from plait.axes import Float, Int, Tensor
 from plait.backbones.attention import Rule, additive, attend_causally, attend_visible, visible
 from plait.errors import LayoutError
-from plait.records import Layout
+from plait.records import Layout, Movable
 
 FIRST_STORAGE = 64
 
@@ -69,9 +69,11 @@ class RowCache:
         steps = torch.arange(int(lengths.max()))
         is_real = steps < lengths[:, None]
         positions = torch.where(is_real, starts[:, None] + steps, 0)
-        layout = Layout(positions, torch.where(is_real, 0, -1)).to(self.device)
-        self._call = CallScope(self, layout, rows, starts, stops, is_real)
-        return layout
+        # which tokens are no padding; nothing where all are
+        real = () if bool(is_real.all()) else is_real.nonzero(as_tuple=True)
+        placed = _Placement(Layout(positions, torch.where(is_real, 0, -1)), rows, real).to(self.device)
+        self._call = CallScope(self, placed, rows, starts, stops)
+        return placed.layout
 
     def reset(self, rows: Int[Tensor, "n"]) -> None:
         """Forget these rows: their write position returns to 0.
@@ -126,25 +128,32 @@ class RowCache:
             raise LayoutError(f"A call must feed at least one token and no negative number, got lengths {lengths.tolist()}.")
 
 
+@dataclass(frozen=True)
+class _Placement(Movable):
+    """Where the tokens of a call go: their layout, their rows of the cache, and the tokens that are no padding as (line, column)."""
+
+    layout: Layout
+    rows: Int[Tensor, "n"]
+    real: tuple[Int[Tensor, "t"], ...]
+
+
 class CallScope:
     """What the tokens of one cached call look at: everything their row holds up to and including themselves."""
 
-    def __init__(self, cache: RowCache, layout: Layout, rows: Tensor, starts: Tensor, stops: Tensor, is_real: Tensor) -> None:
-        self.layout = layout
+    def __init__(self, cache: RowCache, placed: _Placement, rows: Tensor, starts: Tensor, stops: Tensor) -> None:
+        self.layout = placed.layout
         self._cache = cache
         self._longest = int(stops.max())
         self._is_fresh = int(starts.max()) == 0
         # one new token per row and all rows equally long: every stored key up to the longest is seen
-        self._sees_all = is_real.shape[1] == 1 and int(stops.min()) == self._longest
+        self._sees_all = self.layout.positions.shape[1] == 1 and int(stops.min()) == self._longest
         self._starts = starts
         first, number = int(rows[0]), rows.numel()
         is_run = torch.equal(rows, torch.arange(first, first + number))
         # a run of rows is read through a view; anything else has to be gathered
         self._run = slice(first, first + number) if is_run else None
-        self._rows = rows.to(cache.device)
-        # which tokens are no padding; None where all are
-        real = None if bool(is_real.all()) else is_real.nonzero(as_tuple=True)
-        self._real = None if real is None else tuple(index.to(cache.device) for index in real)
+        self._rows = placed.rows
+        self._real = placed.real or None
         self._masks: dict[tuple[int | None, torch.dtype], Tensor] = {}
         self._flat: dict[tuple[int, int], Tensor] = {}
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from plait.axes import Float, Int, Tensor
+from plait.axes import Embeddings, Float, Int, Tensor
+from plait.records import Reading, Side
 
 
 class ImagePositions(nn.Module):
@@ -32,3 +33,7 @@ class ImagePositions(nn.Module):
         # one more row, zero and without gradient, for tokens outside images: -1 reads the last row
         table = functional.pad(self.weight, (0, 0, 0, 1))
         return functional.embedding(cells % len(table), table) * self.embedding_scale
+
+    def enter(self, embeddings: Embeddings, side: Side, reading: Reading) -> tuple[Embeddings, Side]:
+        """See `plait.protocols.Input`: every token of a picture gets the vector of its place added."""
+        return embeddings + self(reading.cells), side

@@ -1,8 +1,8 @@
 """The shared head: text, markers and image codes under one softmax (Liquid, arXiv 2412.04332, section 3; ILLUME likewise).
 
-It is an image head as well (`plait.protocols.ImageHead`): one code per position, scored from the hidden state itself. Without rows for
-codes it is the head of text and markers alone, and another one draws. Knows segments by their order in the vocabulary, and no ids: the
-vocabulary splits global ids before they get here.
+It scores and draws codes as it does words: one per position, from the hidden state itself. Without rows for codes it is the head of text
+and markers alone, and another one draws. Knows segments by their order in the vocabulary, and no ids: global ids are split before
+they get here.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,36 +11,52 @@ from typing import Any
 import torch
 from torch import nn
 
-from plait.axes import Float, Int, Tensor
+from plait.axes import Embeddings, Float, Int, Tensor
 from plait.errors import RecipeError
-from plait.protocols import Choose, Rows
+from plait.heads.tokens import TokenHead
+from plait.protocols import Objective, Rows
+from plait.records import Generation, Reading, Turn
 
 
-class SharedHead(nn.Module):
-    """Rows of all segments, input and output.
+class SharedHead(TokenHead):
+    """`plait.protocols.Head` over the rows of all segments, input and output.
 
     Args:
         rows: one `Rows` per segment in the order of the vocabulary; the last ones may be missing, and their tokens embed to zeros. Those
             that are modules train here; text rows stay the backbone's.
+        terms, objectives: see `TokenHead`.
     """
 
-    def __init__(self, rows: Sequence[Rows]) -> None:
-        super().__init__()
+    def __init__(
+        self, rows: Sequence[Rows], *, terms: Sequence[str] = ("text", "image"), objectives: Sequence[Objective] = ()
+    ) -> None:
+        super().__init__(terms, objectives)
         self.rows = list(rows)
         self.own_rows = nn.ModuleList(row for row in rows if isinstance(row, nn.Module))
         self.num_logits = sum(row.num_logits for row in rows)
         self._compiled: Callable[..., Any] | None = None
 
-    def embed(self, segments: Int[Tensor, "*n"], local: Int[Tensor, "*n"]) -> Float[Tensor, "*n d"]:
-        """Embeddings of tokens given as (segment index, local id)."""
-        flat_segments, flat_local = segments.reshape(-1), local.reshape(-1)
-        nothing = self.rows[0].embed(flat_local[:0])
-        out = nothing.new_zeros(len(flat_local), nothing.shape[-1])
-        for index, rows in enumerate(self.rows):
-            where = (flat_segments == index).nonzero().squeeze(-1)
-            if len(where):
-                out = out.index_copy(0, where, rows.embed(flat_local[where]).to(out.dtype))
-        return out.reshape(*segments.shape, -1)
+    def embed(self, reading: Reading) -> Embeddings:
+        """Embeddings of all tokens; zeros for those of segments without rows here."""
+        batch, length = reading.cells.shape
+        nothing = self.rows[0].embed(reading.segments[0].places[:0])
+        out = nothing.new_zeros(batch * length, nothing.shape[-1])
+        for rows, found in zip(self.rows, reading.segments, strict=False):
+            if len(found.places):
+                out = out.index_copy(0, found.places, rows.embed(found.local).to(out.dtype))
+        return out.unflatten(0, (batch, length))
+
+    def states(self, hidden: Float[Tensor, "n d"], codes: Int[Tensor, "n f"]) -> Float[Tensor, "nf d"]:
+        """See `plait.protocols.Scorer`: the hidden states themselves.
+
+        Raises:
+            RecipeError: a position holds several codes.
+        """
+        if codes.shape[1] != 1:
+            raise RecipeError(
+                f"A position holds {codes.shape[1]} codes and the shared head draws one: give the system a head that unfolds, or no fold."
+            )
+        return hidden
 
     def score(
         self, hidden: Float[Tensor, "n d"], segments: Int[Tensor, "n"], local: Int[Tensor, "n"]
@@ -73,19 +89,8 @@ class SharedHead(nn.Module):
         """Compile `logits` (options of torch.compile)."""
         self._compiled = torch.compile(self._logits, **options)
 
-    def states(self, hidden: Float[Tensor, "n d"], codes: Int[Tensor, "n f"]) -> Float[Tensor, "nf d"]:
-        """See `plait.protocols.ImageHead`: the hidden states themselves.
-
-        Raises:
-            RecipeError: a position holds several codes.
-        """
-        if codes.shape[1] != 1:
-            raise RecipeError(
-                f"A position holds {codes.shape[1]} codes and the shared head draws one: give the system a head that unfolds, or no fold."
-            )
-        return hidden
-
-    def draw(self, streams: Sequence[Float[Tensor, "n d"]], segment: int, choose: Choose) -> Int[Tensor, "n f"]:
-        """See `plait.protocols.ImageHead`."""
-        logits = self.logits(torch.cat(list(streams)), [segment]).chunk(len(streams))
-        return choose(logits, torch.empty(len(streams[0]), 0, dtype=torch.int64))[:, None]
+    def step(self, generation: Generation, turn: Turn) -> Int[Tensor, "n f"]:
+        """See `plait.protocols.Head`."""
+        states = generation.last.index_select(0, turn.rows.flatten())
+        logits = self.logits(states, turn.segments).chunk(len(turn.rows))
+        return turn.choose(logits, turn.rows.new_empty(turn.rows.shape[1], 0))[:, None]

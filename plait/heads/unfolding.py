@@ -16,14 +16,15 @@ from torch import nn
 
 from plait.axes import Float, Int, Tensor
 from plait.errors import RecipeError
-from plait.protocols import Backbone, Choose, Rows
-from plait.records import Layout
+from plait.heads.tokens import TokenHead
+from plait.protocols import Backbone, Objective, Rows
+from plait.records import Generation, Layout, Turn
 
 Condition = Literal["prefix", "add"]
 
 
-class UnfoldingHead(nn.Module):
-    """`plait.protocols.ImageHead` for positions that hold several codes.
+class UnfoldingHead(TokenHead):
+    """`plait.protocols.Head` for positions that hold several codes.
 
     Args:
         body: the transformer; its text table holds the codes.
@@ -31,6 +32,7 @@ class UnfoldingHead(nn.Module):
         codes_per_position: f.
         condition: how the hidden state enters, see above.
         std: standard deviation of the initial places (specs 3.4, ours).
+        objectives: see `TokenHead`.
 
     Raises:
         RecipeError: an unknown condition, or patches longer than the body reaches.
@@ -44,8 +46,9 @@ class UnfoldingHead(nn.Module):
         codes_per_position: int,
         condition: str = "prefix",
         std: float = 0.02,
+        objectives: Sequence[Objective] = (),
     ) -> None:
-        super().__init__()
+        super().__init__(("image",), objectives)
         if condition not in get_args(Condition):
             raise RecipeError(f"condition is {condition!r}, expected 'prefix' or 'add'.")
         if codes_per_position > body.max_length:
@@ -65,7 +68,7 @@ class UnfoldingHead(nn.Module):
         return self._rows[0]
 
     def states(self, hidden: Float[Tensor, "n d"], codes: Int[Tensor, "n f"]) -> Float[Tensor, "nf d"]:
-        """See `plait.protocols.ImageHead`; all codes of all patches in one call."""
+        """See `plait.protocols.Scorer`; all codes of all patches in one call."""
         count, length = codes.shape
         if not count:  # a batch without pictures to draw
             if self.training and torch.distributed.is_initialized():
@@ -89,19 +92,19 @@ class UnfoldingHead(nn.Module):
     def score(
         self, states: Float[Tensor, "n d"], segments: Int[Tensor, "n"], local: Int[Tensor, "n"]
     ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-        """See `plait.protocols.ImageHead`: codes compete with codes alone."""
+        """See `plait.protocols.Scorer`: codes compete with codes alone."""
         return self.rows.score(states, local)
 
     def score_parameters(self) -> list[Tensor]:
-        """See `plait.protocols.ImageHead`."""
+        """See `plait.protocols.Scorer`."""
         return list(self.rows.parameters())
 
-    def draw(self, streams: Sequence[Float[Tensor, "n d"]], segment: int, choose: Choose) -> Int[Tensor, "n f"]:
-        """See `plait.protocols.ImageHead`: code after code through a cache that holds one patch and is then forgotten."""
-        hidden, number = torch.cat(list(streams)), len(streams)
+    def step(self, generation: Generation, turn: Turn) -> Int[Tensor, "n f"]:
+        """See `plait.protocols.Head`: code after code through a cache that holds one patch and is then forgotten."""
+        hidden, number = generation.last.index_select(0, turn.rows.flatten()), len(turn.rows)
         rows = torch.arange(len(hidden))
         cache = self.body.new_cache(len(hidden), self.codes_per_position)
-        drawn = torch.empty(len(streams[0]), 0, dtype=torch.int64, device=hidden.device)
+        drawn = turn.rows.new_empty(turn.rows.shape[1], 0)
         for place in range(self.codes_per_position):
             if place:
                 token = self._later(self.rows.embed(drawn[:, -1]).repeat(number, 1), hidden)
@@ -109,7 +112,7 @@ class UnfoldingHead(nn.Module):
                 token = self._first(hidden)
             layout = cache.append(rows, torch.ones_like(rows))
             state = self.body((token + self.positions[place])[:, None], layout, cache=cache)[:, 0]
-            code = choose(self.rows.logits(state).chunk(number), drawn)
+            code = turn.choose(self.rows.logits(state).chunk(number), drawn)
             drawn = torch.cat([drawn, code[:, None].to(drawn)], 1)
         return drawn
 

@@ -6,21 +6,19 @@ vocabulary. Inferred: averaged over the positions that carry a target. The coeff
 (conf/objective/), not part of it. z is in nats, so the term is in nats squared, whatever its log key says.
 """
 
-from collections.abc import Callable
+from typing import Any
 
-from plait.axes import Float, Int, Tensor
+import torch
+
+from plait.axes import Hidden
 from plait.records import LossTerms
 
 MAX_Z = "max_z"
 """Name of the term."""
 
 
-def max_z_term(hidden: Float[Tensor, "b s d"], targets: Int[Tensor, "b s"], top: Callable[[Tensor], Tensor]) -> LossTerms:
-    """Sum of z squared over the positions that carry a target.
-
-    Args:
-        targets: -1 without loss.
-        top: hidden states (n d) -> highest logits (n).
-    """
-    highest = top(hidden[targets >= 0])
+def max_z(head: Any, hidden: Hidden, batch: Any) -> LossTerms:
+    """Sum of z squared over the positions that carry a target of this head (a `plait.heads.objectives.Objective`)."""
+    places = torch.cat([batch.wanted[name].places for name in head.terms]).sort().values
+    highest = head.top(hidden.flatten(0, 1).index_select(0, places))
     return LossTerms({MAX_Z: highest.square().sum()}, {MAX_Z: float(len(highest))})

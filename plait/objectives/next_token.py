@@ -8,14 +8,16 @@ them and everybody can see both.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from plait.axes import Float, Int, Tensor
+from plait.axes import Float, Hidden, Int, Tensor
 from plait.errors import RecipeError
+from plait.records import LossTerms
 
 Score = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -129,3 +131,15 @@ def summed_cross_entropy(
             total += (lse - target).sum()
         return total
     return _ChunkedSum.apply(hidden, segments, local, score, chunk, *parameters)
+
+
+def next_token(head: Any, hidden: Hidden, batch: Any) -> LossTerms:
+    """Summed cross entropies of the targets of a head in nats, term by term (a `plait.heads.objectives.Objective`)."""
+    terms, flat = LossTerms(), hidden.flatten(0, 1)
+    for name in head.terms:
+        wanted = batch.wanted[name]
+        states = head.states(flat.index_select(0, wanted.places), wanted.local)
+        scored = states, wanted.segments.flatten(), wanted.local.flatten()
+        terms.sums[name] = summed_cross_entropy(*scored, head.score, head.score_parameters(), head.num_logits)
+        terms.counts[name] = float(wanted.local.numel())
+    return terms

@@ -54,26 +54,23 @@ class Grammar:
             legal[id] = id == begin
         # released tokenizers share ids: the end of SmolLM2 pads as well, that of GPT-2 begins documents too
         legal[specials["end_document"]] = True
-        self._text_legal = legal
-        self._without_image = legal.clone()
+        without_image, only_end = legal.clone(), torch.zeros_like(legal)
         if frame:
-            self._without_image[begin] = False
-        self._only_end = torch.zeros_like(legal)
-        self._only_end[specials["end_document"]] = True
+            without_image[begin] = False
+        only_end[specials["end_document"]] = True
+        self.masks: Bool[Tensor, "3 v"] = torch.stack([legal, without_image, only_end])
 
-    def code_segment(self, state: RowState) -> int:
-        """Segment index that the next codes of the current picture come from."""
-        return self._code_segments[self.frame.levels[state.drawn or 0]]
+    def content_segments(self, state: RowState) -> tuple[int, ...]:
+        """Segments that the next codes of the current picture come from; none where it is no code that is drawn."""
+        return (self._code_segments[self.frame.levels[state.drawn or 0]],) if self.frame.codes_per_position else ()
 
-    def legal_text(self, state: RowState) -> Bool[Tensor, "v"]:
-        """Mask over the columns of the text and special segments of a row outside pictures."""
+    def legal_text(self, state: RowState) -> int:
+        """Which of `masks`, over the columns of the text and special segments, holds for a row outside pictures: all is legal, no picture
+        may begin, or the document must end."""
         if state.tokens_left <= 1:
-            return self._only_end
-        if self.frame is None or state.images_left <= 0:
-            return self._without_image
-        return (
-            self._text_legal if state.tokens_left > self.frame.length() else self._without_image
-        )  # the end of the document, too
+            return 2
+        # the end of the document must fit, too
+        return int(self.frame is None or state.images_left <= 0 or state.tokens_left <= self.frame.length())
 
     def begin_picture(self, state: RowState, is_given: bool) -> None:
         """A picture begins; a given hole does not count against the budget."""
@@ -87,5 +84,9 @@ class Grammar:
         state.drawn = (state.drawn or 0) + 1
         if state.drawn < self.frame.positions:
             return False
-        state.drawn = None
+        self.end_picture(state)
         return True
+
+    def end_picture(self, state: RowState) -> None:
+        """The picture is complete: what follows it is put, then text is drawn."""
+        state.drawn = None

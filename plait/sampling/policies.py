@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
 
+import numpy as np
 import torch
 
 from plait.axes import Float, Int, Tensor
@@ -126,15 +127,13 @@ class SamplingPolicy:
         logits = self.guide(logits.float(), branches)
         if history is not None:
             logits = self.constrain(logits, history)
-        if not (logits.amax(-1) < torch.inf).all():  # nan compares as false
-            raise RecipeError(
-                f"The model's logits are not finite (largest: {logits.amax().item()}), expected numbers to draw from: its weights are "
-                "damaged, or the guidance is too strong for them. Next: lower the guidance, or open another checkpoint."
-            )
+        is_finite = logits.amax(-1) < torch.inf  # nan compares as false
         if self.temperature == 0:
-            return logits.argmax(-1)
-        kept = keep_top_p(keep_top_k(scale(logits, float(self.temperature)), self.top_k), self.top_p)
-        return noise(kept.softmax(-1), samples)
+            drawn = logits.argmax(-1)
+        else:
+            kept = keep_top_p(keep_top_k(scale(logits, float(self.temperature)), self.top_k), self.top_p)
+            drawn = noise.choose(kept.softmax(-1), samples)
+        return torch.where(is_finite, drawn, -1)
 
     def guide(self, logits: Float[Tensor, "n v"], branches: Sequence[Float[Tensor, "n v"]]) -> Float[Tensor, "n v"]:
         """Logits under guidance; unchanged where there is no branch."""
@@ -182,22 +181,43 @@ class PerSampleNoise:
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self._generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        self._uniforms = [torch.empty(0)] * len(seeds)
-        self._used = [self.block] * len(seeds)
+        # of their own, so that what is drawn does not depend on how far the numbers below are made ahead
+        self._normals = [torch.Generator().manual_seed(_further(int(seed))) for seed in seeds]
+        self._uniforms = torch.empty(len(seeds), 0, dtype=torch.float64)
+        self._used = torch.zeros(len(seeds), dtype=torch.int64)
+        self._calls = 0
 
-    def _uniform(self, sample: int) -> Tensor:
-        if self._used[sample] == self.block:
+    def _uniform(self, samples: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """The next number of each sample. No sample uses more than one per call, so they are made ahead for as many calls again, and a
+        device gets them all at once."""
+        have = self._uniforms.shape[1]
+        if self._calls == have:
+            blocks = range(max(1, have // self.block))
             # float64: a float32 uniform can round the cumulative mass to exactly 1
-            self._uniforms[sample] = torch.rand(self.block, generator=self._generators[sample], dtype=torch.float64)
-            self._used[sample] = 0
-        self._used[sample] += 1
-        return self._uniforms[sample][self._used[sample] - 1]
+            fresh = [[torch.rand(self.block, generator=each, dtype=torch.float64) for _ in blocks] for each in self._generators]
+            more = torch.stack([torch.cat(numbers) for numbers in fresh]).to(samples.device)
+            self._uniforms = torch.cat([self._uniforms.to(samples.device), more], 1)
+            self._used = self._used.to(samples.device)
+        self._calls += 1
+        places = self._used.index_select(0, samples)
+        self._used = self._used.index_add(0, samples, torch.ones_like(samples))
+        return self._uniforms[samples, places]
 
-    def __call__(self, probabilities: Float[Tensor, "n v"], samples: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+    def choose(self, probabilities: Float[Tensor, "n v"], samples: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
         """See `plait.protocols.Noise`."""
-        uniform = torch.stack([self._uniform(sample) for sample in samples.tolist()]).to(probabilities.device)
+        uniform = self._uniform(samples)
         mass = probabilities.double().cumsum(-1)
         drawn = torch.searchsorted(mass, uniform[:, None] * mass[:, -1:], right=True).squeeze(-1)
         # the last id with mass: rounding can push the search past it
         last = probabilities.shape[-1] - 1 - (probabilities.flip(-1) > 0).int().argmax(-1)
         return torch.minimum(drawn, last)
+
+    def normal(self, shape: Sequence[int], samples: Int[Tensor, "n"]) -> Float[Tensor, "n *shape"]:
+        """See `plait.protocols.Noise`; once per picture."""
+        drawn = [torch.randn(*shape, generator=self._normals[sample]) for sample in samples.tolist()]
+        return torch.stack(drawn).to(samples.device)
+
+
+def _further(seed: int) -> int:
+    """Another seed, that of a second stream."""
+    return int(np.random.SeedSequence((seed % 2**64, 1)).generate_state(1, np.uint64)[0])

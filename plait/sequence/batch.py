@@ -1,12 +1,10 @@
 """What is in a batch: packed rows of tokens, what each position must predict, and where the images are."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
-
-from plait.axes import Bool, Ids, Int, Tensor
+from plait.axes import Ids, Int, Tensor
 from plait.document import ImageSpan
-from plait.records import Layout
+from plait.records import Layout, Movable, Reading, Targets
 
 TERMS = ("text", "image")
 """Names of the loss terms that `SequenceBatch.terms` indexes."""
@@ -38,7 +36,7 @@ class DocumentPlace:
 
 
 @dataclass(frozen=True)
-class SequenceBatch:
+class SequenceBatch(Movable):
     """Packed rows.
 
     Args:
@@ -47,8 +45,9 @@ class SequenceBatch:
         patches: (b s f) global ids of the codes at each position, -1 where there is no code.
         targets: (b s) global id that the position must predict (already shifted by one), -1 where there is no loss.
         terms: (b s) index into TERMS of each target, -1 where there is no loss.
-        cells: (b s) place of each image token in its own image or tile (raster order, level after level), -1 for every other token.
         layout: positions, documents and attention groups.
+        reading: what enters the backbone.
+        wanted: term name -> what its head must predict.
         images: every image in row order.
         documents: every document in row order.
         counts: term name -> number of targets in the whole optimiser step this batch belongs to (all micro-batches, all ranks).
@@ -58,35 +57,23 @@ class SequenceBatch:
     patches: Int[Tensor, "b s f"]
     targets: Ids
     terms: Int[Tensor, "b s"]
-    cells: Int[Tensor, "b s"]
     layout: Layout
+    reading: Reading
+    wanted: dict[str, Targets]
     images: tuple[ImagePlace, ...]
     documents: tuple[DocumentPlace, ...]
     counts: dict[str, float]
 
+    @property
+    def cells(self) -> Int[Tensor, "b s"]:
+        """See `plait.records.Reading`."""
+        return self.reading.cells
+
     def own_counts(self) -> dict[str, float]:
         """Targets per term in this batch alone."""
-        positions = {name: float((self.terms == index).sum()) for index, name in enumerate(TERMS)}
-        return positions | {"image": positions["image"] * self.patches.shape[-1]}
-
-    def target_patches(self, where: Bool[Tensor, "b s"]) -> Int[Tensor, "n f"]:
-        """Global ids of the codes that these positions must predict: those of the position after each."""
-        rows, places = where.nonzero(as_tuple=True)
-        return self.patches[rows, places + 1]
+        return {name: float(wanted.local.numel()) for name, wanted in self.wanted.items()}
 
     @property
     def num_tokens(self) -> int:
         """Real tokens, padding not counted."""
         return sum(place.length for place in self.documents)
-
-    def to(self, device: torch.device | str) -> "SequenceBatch":
-        """The same batch on another device."""
-        return replace(
-            self,
-            ids=self.ids.to(device),
-            patches=self.patches.to(device),
-            targets=self.targets.to(device),
-            terms=self.terms.to(device),
-            cells=self.cells.to(device),
-            layout=self.layout.to(device),
-        )

@@ -7,7 +7,7 @@ import torch
 
 from plait.document import Document
 from plait.errors import LayoutError
-from plait.records import Layout
+from plait.records import CodesRead, Layout, PicturesRead, Placed, Reading, Targets
 from plait.sequence.batch import TERMS, DocumentPlace, ImagePlace, SequenceBatch
 from plait.sequence.layout import DocumentLayout, Tokens
 from plait.sequence.packing import group_by_length, pack
@@ -94,8 +94,9 @@ class SequenceBuilder:
             torch.from_numpy(patches),
             torch.from_numpy(targets),
             torch.from_numpy(terms),
-            torch.from_numpy(cells),
             Layout(torch.from_numpy(positions), torch.from_numpy(owner), groups),
+            self.place(ids, cells, patches, images),
+            self._want(targets, terms, patches),
             tuple(images),
             tuple(places),
             dict(counts) if counts is not None else {},
@@ -103,6 +104,46 @@ class SequenceBuilder:
         if counts is None:
             batch.counts.update(batch.own_counts())
         return batch
+
+    def place(self, ids: np.ndarray, cells: np.ndarray, patches: np.ndarray, images: Sequence[ImagePlace] = ()) -> Reading:
+        """The only road from tokens to the tensors that enter a backbone, for training and for sampling.
+
+        Args:
+            ids: (b s) global ids, the pad id where nothing stands.
+            cells: (b s) see `Reading`.
+            patches: (b s f) global ids of codes, -1 where there is none.
+            images: where pictures stand; of those that come as pixels, `ImageSpan.pixels` is read.
+
+        Raises:
+            VocabularyError: an id lies outside the vocabulary.
+        """
+        flat, places = ids.ravel(), cells.ravel()
+        segments, local = self.vocabulary.split(flat)
+        visual = np.flatnonzero(places >= 0)
+        first = patches.reshape(len(flat), -1)[visual]
+        coded = visual if not len(first) or first.min() >= 0 else visual[first[:, 0] >= 0]
+        codes = patches.reshape(len(flat), -1)[coded]
+        return Reading(
+            torch.from_numpy(cells),
+            tuple(
+                Placed(*map(torch.from_numpy, (where, local[where])))
+                for where in (np.flatnonzero(segments == index) for index in range(len(self.vocabulary.segments)))
+            ),
+            CodesRead(*map(torch.from_numpy, (coded, self.vocabulary.split(codes)[1], places[coded]))),
+            _stack_pictures(images, ids.shape[1]),
+            (torch.from_numpy(np.flatnonzero(places < 0)), torch.from_numpy(visual)),
+        )
+
+    def _want(self, targets: np.ndarray, terms: np.ndarray, patches: np.ndarray) -> dict[str, Targets]:
+        """Per term what its head must predict: one id, or for codes those of the next position."""
+        row_length, wanted = targets.shape[1], {}
+        for index, name in enumerate(TERMS):
+            places = np.flatnonzero(terms == index)
+            is_single = name == "text" or patches.shape[2] == 1  # the codes of a position are several targets
+            ids = targets.ravel()[places, None] if is_single else patches.reshape(terms.size, -1)[places + 1]
+            segments, local = self.vocabulary.split(ids)
+            wanted[name] = Targets(*map(torch.from_numpy, (places, segments, local, places // row_length)))
+        return wanted
 
     def read(self, batch: SequenceBatch) -> list[Document]:
         """The documents of a batch in row order: `read(build(d)) == d` up to the order of packing and `Document.merged`."""
@@ -121,3 +162,17 @@ class SequenceBuilder:
             owners = np.concatenate([[-1], terms[place.row, start : stop - 1]])
             documents.append(self.layout.decode(Tokens(*run, loss, cells[place.row, start:stop], owners, images, place.id)))
         return documents
+
+
+def _stack_pictures(images: Sequence[ImagePlace], row_length: int) -> tuple[PicturesRead, ...]:
+    """Pictures with pixels by their size, tile after tile."""
+    found: dict[tuple[int, ...], list[tuple[np.ndarray, np.ndarray]]] = {}
+    for image in images:
+        if image.span.form == "features":
+            tiles = image.span.pixels if image.span.pixels.ndim == 4 else image.span.pixels[None]
+            first = image.row * row_length + image.start
+            found.setdefault(tiles.shape[1:], []).append(
+                (tiles, np.arange(first, first + image.length).reshape(len(tiles), -1))
+            )
+    stacks = (map(np.concatenate, zip(*members, strict=True)) for members in found.values())
+    return tuple(PicturesRead(*map(torch.from_numpy, stack)) for stack in stacks)

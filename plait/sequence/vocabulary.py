@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 
 from plait.axes import Int, Tensor
@@ -70,7 +71,7 @@ class Vocabulary:
         self.size = offset
         self.specials = dict(text_markers) | {name: text_size + index for index, name in enumerate(new)}
         self.code_segments = tuple(segment for segment in segments if segment.kind == "codes")
-        self._starts = torch.tensor([segment.offset for segment in segments[1:]])
+        self._offsets = np.array([segment.offset for segment in segments])
 
     def segment(self, name: str) -> Segment:
         """The segment of this name. Raises VocabularyError with the known names."""
@@ -79,19 +80,20 @@ class Vocabulary:
                 return segment
         raise VocabularyError(f"No segment {name!r}: this vocabulary has {[s.name for s in self.segments]}.")
 
-    def locate(self, ids: Int[Tensor, "*n"]) -> tuple[Int[Tensor, "*n"], Int[Tensor, "*n"]]:
-        """Global ids -> (index of the segment, local id).
+    def split(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Global ids -> (index of the segment, local id), of the same shape.
 
         Raises:
             VocabularyError: an id is negative or not below `size`.
         """
-        if ids.numel() and not (int(ids.min()) >= 0 and int(ids.max()) < self.size):
-            raise VocabularyError(
-                f"Ids run from {int(ids.min())} to {int(ids.max())}, outside this vocabulary of {self.size} ids."
-            )
-        index = torch.bucketize(ids, self._starts.to(ids.device), right=True)
-        offsets = torch.tensor([segment.offset for segment in self.segments], device=ids.device)
-        return index, ids - offsets[index]
+        if ids.size and not (ids.min() >= 0 and ids.max() < self.size):
+            raise VocabularyError(f"Ids run from {ids.min()} to {ids.max()}, outside this vocabulary of {self.size} ids.")
+        index = np.searchsorted(self._offsets, ids, side="right") - 1
+        return index, ids - self._offsets[index]
+
+    def locate(self, ids: Int[Tensor, "*n"]) -> tuple[Int[Tensor, "*n"], Int[Tensor, "*n"]]:
+        """See `split`, for tensors on the CPU."""
+        return tuple(map(torch.from_numpy, self.split(ids.numpy())))
 
     def globalise(self, segment: Segment | str, local: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
         """Local ids of one segment -> global ids. Raises VocabularyError for a local id outside the segment."""

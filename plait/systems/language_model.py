@@ -11,6 +11,7 @@ from torch import nn
 from plait.document import Document
 from plait.errors import RecipeError
 from plait.heads.shared import SharedHead
+from plait.objectives.next_token import next_token
 from plait.protocols import TextTokenizer
 from plait.sequence.builder import SequenceBuilder
 from plait.sequence.layout import DocumentLayout
@@ -71,6 +72,6 @@ def build(*, backbone: nn.Module, text_tokenizer: TextTokenizer, template: Plain
         RecipeError: the text tokenizer has ids that the backbone's table lacks.
     """
     vocabulary = open_vocabulary(backbone, text_tokenizer)
-    head = SharedHead(text_and_marker_rows(backbone, vocabulary))
+    head = SharedHead(text_and_marker_rows(backbone, vocabulary), terms=("text",), objectives=(next_token,))
     builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, marks=template.marks))
-    return UnifiedModel(backbone=backbone, head=head, builder=builder, template=template, vision_tokenizer=None)
+    return UnifiedModel(parts={"backbone": backbone, "head": head}, builder=builder, template=template)

@@ -24,6 +24,8 @@ from plait.heads.positions import ImagePositions
 from plait.heads.rows import FactorisedRows
 from plait.heads.shared import SharedHead
 from plait.heads.starts import Kind
+from plait.objectives.max_z import max_z
+from plait.objectives.next_token import next_token
 from plait.protocols import TextTokenizer, VisionTokenizer
 from plait.sequence.builder import SequenceBuilder
 from plait.sequence.chat import ChatWording
@@ -185,13 +187,13 @@ def build(
             raise RecipeError(f"code_rows is {code_rows!r}, expected 'dense' or 'factorised'.")
     frame = code_frame(vocabulary.code_segments, vision_tokenizer.grid_shapes)
     builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, [frame], template.marks))
-    positions = ImagePositions(frame.positions, backbone.width, backbone.embedding_scale) if image_positions else None
+    parts = {"backbone": backbone, "head": SharedHead(rows, objectives=(next_token, max_z) if has_max_z else (next_token,))}
+    if image_positions:
+        parts["image_positions"] = ImagePositions(frame.positions, backbone.width, backbone.embedding_scale)
     return UnifiedModel(
-        backbone=backbone,
-        head=SharedHead(rows),
+        parts=parts,
+        inputs=("image_positions",) if image_positions else (),
         builder=builder,
         template=template,
-        vision_tokenizer=vision_tokenizer,
-        image_positions=positions,
-        has_max_z=has_max_z,
+        companions={"vision_tokenizer": vision_tokenizer},
     )

@@ -27,6 +27,7 @@ from plait.errors import RecipeError
 from plait.heads.shared import SharedHead
 from plait.heads.starts import Kind
 from plait.heads.unfolding import Condition, UnfoldingHead
+from plait.objectives.next_token import next_token
 from plait.protocols import TextTokenizer, VisionTokenizer
 from plait.sequence.builder import SequenceBuilder
 from plait.sequence.chat import ChatWording
@@ -136,19 +137,23 @@ def build(
     body = backbone.shallow(head_layers, num_codes)
     if vision_experts:
         add_vision_experts(backbone)
+    head = SharedHead(text_and_marker_rows(backbone, vocabulary, new_rows), terms=("text",), objectives=(next_token,))
+    image_head = UnfoldingHead(
+        body, text_rows(body), codes_per_position=places.shape[1], condition=condition, objectives=(next_token,)
+    )
+    image_input = FoldedCodes(
+        num_codes,
+        torch.from_numpy(places),
+        backbone.width,
+        code_width=code_width,
+        has_norm=fold_norm,
+        output_std=input_std,
+    )
     return UnifiedModel(
-        backbone=backbone,
-        head=SharedHead(text_and_marker_rows(backbone, vocabulary, new_rows)),
-        image_head=UnfoldingHead(body, text_rows(body), codes_per_position=places.shape[1], condition=condition),
-        image_input=FoldedCodes(
-            num_codes,
-            torch.from_numpy(places),
-            backbone.width,
-            code_width=code_width,
-            has_norm=fold_norm,
-            output_std=input_std,
-        ),
+        parts={"backbone": backbone, "head": head, "image_input": image_input, "image_head": image_head},
+        heads=("head", "image_head"),
+        inputs=("image_input",),
         builder=builder,
         template=template,
-        vision_tokenizer=vision_tokenizer,
+        companions={"vision_tokenizer": vision_tokenizer},
     )

@@ -1,6 +1,6 @@
 """UnifiedModel: what every system is once its builder has put the parts together: embed, loss, generate.
 
-Knows its parts through protocols only. What a system adds (a frozen encoder, a second head, a diffusion decoder) enters as a part of
+Knows its parts through protocols only. What a system adds (an encoder of its own, a second head, a diffusion decoder) enters as a part of
 the same kind; there is no subclass per system.
 """
 
@@ -11,16 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from plait.axes import Float, Ids, Images, Int, Tensor
+from plait.axes import Embeddings, Float, Hidden, Images, Tensor
 from plait.document import Document, ImageSpan
 from plait.errors import LayoutError
-from plait.objectives.max_z import max_z_term
-from plait.objectives.next_token import summed_cross_entropy
-from plait.protocols import ImageHead, Noise, Policy, Template, VisionTokenizer
-from plait.records import LossTerms, Side
+from plait.protocols import Head, Noise, Policy, Template, VisionTokenizer
+from plait.records import LossTerms, Reading, Side
 from plait.sampling.interleaved import InterleavedSampler
 from plait.sampling.policies import PerSampleNoise
-from plait.sequence.batch import TERMS, SequenceBatch
+from plait.sequence.batch import SequenceBatch
 from plait.sequence.builder import SequenceBuilder
 
 
@@ -28,54 +26,46 @@ class UnifiedModel(nn.Module):
     """A system, assembled.
 
     Args:
-        backbone: embeddings in, hidden states out.
-        head: embeds and scores tokens (see `plait.heads.shared.SharedHead`).
-        image_head: scores and draws the codes of pictures (`plait.protocols.ImageHead`); None: `head` does.
-        image_input: embeds the codes of pictures (`plait.protocols.ImageInput`); None: `head` does.
+        parts: what trains, by name (freeze plans, the ledger and checkpoints use these names). `backbone`: embeddings in, hidden states
+            out. `head`: embeds, scores and draws text and markers (`plait.heads.shared.SharedHead`), and codes where no other head does.
+        heads: names of the parts that are heads (`plait.protocols.Head`), in the order in which their loss is taken.
+        inputs: names of the parts through which more than the rows of `head` enters (`plait.protocols.Input`), in their order.
         builder: documents <-> batches; holds vocabulary, layout and text tokenizer.
         template: the system's wording.
-        image_positions: places in an image (b s) -> vectors added to its embeddings; None adds nothing.
-        has_max_z: whether the loss has the term of plait.objectives.max_z.
-        vision_tokenizer: codes <-> pixels. Frozen, held beside the model and not in its state: a checkpoint names it, it does not hold it.
-            None for a model of text alone.
+        companions: what goes with the model and is not part of it, by name: it is frozen, and a checkpoint names it and does not hold it.
+            `vision_tokenizer`: codes <-> pixels.
     """
 
     def __init__(
         self,
         *,
-        backbone: nn.Module,
-        head: nn.Module,
+        parts: Mapping[str, nn.Module],
+        heads: Sequence[str] = ("head",),
+        inputs: Sequence[str] = (),
         builder: SequenceBuilder,
         template: Template,
-        vision_tokenizer: nn.Module | VisionTokenizer | None,
-        image_head: nn.Module | None = None,
-        image_input: nn.Module | None = None,
-        image_positions: nn.Module | None = None,
-        has_max_z: bool = False,
+        companions: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.has_max_z = has_max_z
-        self.backbone, self.head, self.image_positions = backbone, head, image_positions
-        self.image_input, self.own_image_head = image_input, image_head
+        for name, part in parts.items():
+            self.add_module(name, part)
+        self._parts, self._heads, self._inputs = tuple(parts), tuple(heads), tuple(inputs)
         self.builder, self.template = builder, template
-        self._tokenizer = [vision_tokenizer.eval()] if isinstance(vision_tokenizer, nn.Module) else [vision_tokenizer]
+        # a dict hides them from the module tree
+        self._companions = dict(companions or {})
+        for companion in self._companions.values():
+            if isinstance(companion, nn.Module):
+                companion.eval()
 
     @property
     def parts(self) -> dict[str, nn.Module]:
         """Trainable parts by name, for freeze plans and the ledger."""
-        parts = {
-            "backbone": self.backbone,
-            "head": self.head,
-            "image_input": self.image_input,
-            "image_head": self.own_image_head,
-            "image_positions": self.image_positions,
-        }
-        return {name: part for name, part in parts.items() if part is not None}
+        return {name: getattr(self, name) for name in self._parts}
 
     @property
-    def image_head(self) -> ImageHead:
-        """What scores and draws the codes of pictures."""
-        return self.head if self.own_image_head is None else self.own_image_head
+    def heads(self) -> dict[str, Head]:
+        """Loss term -> the head that its positions belong to."""
+        return {term: getattr(self, name) for name in self._heads for term in getattr(self, name).terms}
 
     @property
     def positions_per_image(self) -> int:
@@ -85,54 +75,34 @@ class UnifiedModel(nn.Module):
 
     @property
     def vision_tokenizer(self) -> VisionTokenizer | None:
-        """The tokenizer whose codes this model speaks (a list hides it from the module tree)."""
-        return self._tokenizer[0]
+        """The tokenizer whose codes this model speaks; None for a model that speaks none."""
+        return self._companions.get("vision_tokenizer")
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def read(self, ids: Ids, cells: Ids, patches: Int[Tensor, "b s f"]) -> tuple[Float[Tensor, "b s d"], Side]:
-        """Tokens (see `SequenceBatch`) -> embeddings, and the record for taps and experts."""
-        locate = self.builder.vocabulary.locate
-        embeddings, is_visual = self.head.embed(*locate(ids)), cells >= 0
-        if self.image_input is not None:
-            where = is_visual.nonzero(as_tuple=True)
-            pictures = self.image_input(locate(patches[where])[1], cells[where])
-            embeddings = embeddings.index_put(where, pictures.to(embeddings.dtype))
-        if self.image_positions is not None:
-            embeddings = embeddings + self.image_positions(cells)
-        return embeddings, Side(is_visual)
+    def read(self, reading: Reading) -> tuple[Embeddings, Side]:
+        """What is read -> embeddings (b s d), and the record for taps and experts."""
+        embeddings, side = self.head.embed(reading), Side(reading.cells >= 0, reading.routes)
+        for name in self._inputs:
+            embeddings, side = getattr(self, name).enter(embeddings, side, reading)
+        return embeddings, side
 
-    def hidden(self, batch: SequenceBatch) -> Float[Tensor, "b s d"]:
-        """Hidden states of every position."""
-        embeddings, side = self.read(batch.ids, batch.cells, batch.patches)
+    def hidden(self, batch: SequenceBatch) -> Hidden:
+        """Hidden states (b s d) of every position."""
+        embeddings, side = self.read(batch.reading)
         return self.backbone(embeddings, batch.layout, side=side)
 
     def loss(self, batch: SequenceBatch) -> LossTerms:
-        """Summed cross entropies in nats, one term for text targets and one for image codes; and the max-z term, if there is one."""
-        hidden = self.hidden(batch)
+        """The terms of all heads: summed cross entropies in nats, and what else their objectives are."""
+        embeddings, side = self.read(batch.reading)
+        hidden = self.backbone(embeddings, batch.layout, side=side)
         terms = LossTerms()
-        for name, (head, *scored) in self._targets(hidden, batch).items():
-            terms.sums[name] = summed_cross_entropy(*scored, head.score, head.score_parameters(), head.num_logits)
-            terms.counts[name] = float(len(scored[0]))
-        if self.has_max_z:
-            further = max_z_term(hidden, batch.targets, self.head.top)
-            terms.sums |= further.sums
-            terms.counts |= further.counts
+        for name in self._heads:
+            terms.add(getattr(self, name).loss(hidden, batch, side))
         return terms
-
-    def _targets(self, hidden: Tensor, batch: SequenceBatch) -> dict[str, tuple[Any, Tensor, Tensor, Tensor]]:
-        """Term -> (head, states that it scores, segments, local ids), one per text token and one per code, in row order."""
-        locate = self.builder.vocabulary.locate
-        is_text, is_image = (batch.terms == TERMS.index(name) for name in TERMS)
-        segments, codes = locate(batch.target_patches(is_image))
-        states = self.image_head.states(hidden[is_image.nonzero(as_tuple=True)], codes)
-        return {
-            "text": (self.head, hidden[is_text.nonzero(as_tuple=True)], *locate(batch.targets[is_text])),
-            "image": (self.image_head, states, segments.flatten(), codes.flatten()),
-        }
 
     @torch.inference_mode()
     def score(self, documents: Sequence[Document], *, is_plain: bool = False) -> Float[Tensor, "n"]:
@@ -150,13 +120,16 @@ class UnifiedModel(nn.Module):
         self.eval()
         try:
             total = torch.zeros(len(documents), device=self.device)
-            for name, (head, *scored) in self._targets(self.hidden(batch), batch).items():
-                rows = (batch.terms == TERMS.index(name)).nonzero(as_tuple=True)[0]
-                if not len(rows):
+            hidden = self.hidden(batch).flatten(0, 1)
+            for name, head in self.heads.items():
+                wanted = batch.wanted[name]
+                if not len(wanted.rows):
                     continue
+                states = head.states(hidden.index_select(0, wanted.places), wanted.local)
+                scored = states, wanted.segments.flatten(), wanted.local.flatten()
                 lse, target = _score_plain(head, *scored) if is_plain else head.score(*scored)
                 # one row is one document here; a position may hold several codes
-                total.index_add_(0, rows.repeat_interleave(len(lse) // len(rows)), lse - target)
+                total.index_add_(0, wanted.rows.repeat_interleave(wanted.local.shape[1]), lse - target)
         finally:
             self.train(was_training)
         return total
@@ -164,7 +137,7 @@ class UnifiedModel(nn.Module):
     def compile_generation(self, **options: Any) -> None:
         """Compile what is called once per token (see `CausalLM.compile_decoding` for the options and what they cost)."""
         self.backbone.compile_decoding(**options)
-        for head in dict.fromkeys((self.head, self.image_head)):
+        for head in dict.fromkeys(self.heads.values()):
             head.compile_drawing(**options)
 
     def generate(
@@ -195,9 +168,8 @@ class UnifiedModel(nn.Module):
         sampler = InterleavedSampler(
             backbone=self.backbone,
             read=self.read,
-            logits=self.head.logits,
-            image_head=self.image_head,
-            layout=self.builder.layout,
+            heads=self.heads,
+            builder=self.builder,
             guidance_branches=self.template.guidance_branches,
         )
         was_training = self.training

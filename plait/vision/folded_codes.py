@@ -9,11 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from plait.axes import Float, Int, Tensor
+from plait.axes import Embeddings, Float, Int, Tensor
+from plait.records import Reading, Side
 
 
 class FoldedCodes(nn.Module):
-    """`plait.protocols.ImageInput` for positions that hold several codes.
+    """`plait.protocols.Input` for positions that hold several codes.
 
     Args:
         num_codes: of the codebook.
@@ -59,7 +60,13 @@ class FoldedCodes(nn.Module):
         last.weight.mul_(output_std / self(codes, torch.arange(count) % len(self.places)).std(0).mean())
 
     def forward(self, codes: Int[Tensor, "n f"], cells: Int[Tensor, "n"]) -> Float[Tensor, "n d"]:
-        """See `plait.protocols.ImageInput`."""
+        """The codes of each position and its place in the picture -> embeddings."""
         vectors = functional.embedding(codes, self.codes) + functional.embedding(self.places[cells], self.positions)
         vectors = vectors.flatten(1)
         return self.maps(vectors if self.norm is None else self.norm(vectors))
+
+    def enter(self, embeddings: Embeddings, side: Side, reading: Reading) -> tuple[Embeddings, Side]:
+        """See `plait.protocols.Input`: positions of codes get their embeddings."""
+        codes = reading.codes
+        entered = self(codes.local, codes.cells).to(embeddings.dtype)
+        return embeddings.flatten(0, 1).index_copy(0, codes.places, entered).view_as(embeddings), side

@@ -88,7 +88,8 @@ def test_golden(path: Path, tmp_path: Path) -> None:
 
 def logits_of(model, ids: np.ndarray) -> np.ndarray:
     """(s v) logits of one document of global ids."""
-    tokens, places = torch.from_numpy(ids.astype(np.int64))[None], torch.arange(len(ids))[None]
+    tokens, places = ids.astype(np.int64)[None], torch.arange(len(ids))[None]
     layout = Layout(places, torch.zeros_like(places), (places,))
-    hidden = model.backbone(model.read(tokens, torch.full_like(tokens, -1), tokens[..., None])[0], layout)[0]
+    reading = model.builder.place(tokens, np.full_like(tokens, -1), tokens[..., None])
+    hidden = model.backbone(model.read(reading)[0], layout)[0]
     return model.head.logits(hidden, [0, 1]).numpy()

@@ -9,6 +9,7 @@ import torch
 from plait.backbones.causal_lm import CausalLM
 from plait.errors import RecipeError
 from plait.heads.unfolding import UnfoldingHead
+from plait.records import Generation, Turn
 from plait.systems.text_side import text_rows
 from tests import goldens
 from tests.adapters.test_internlm2_golden import load
@@ -40,6 +41,11 @@ def new_head(architecture: str = "llama", condition: str = "prefix", num_layers:
 
 def logits(head: UnfoldingHead, hidden, codes):
     return head.rows.logits(head.states(hidden, codes)).unflatten(0, codes.shape)
+
+
+def draw(head: UnfoldingHead, streams, choose):
+    rows = torch.arange(sum(map(len, streams))).view(len(streams), -1)
+    return head.step(Generation(cache=None, last=torch.cat(streams)), Turn(rows, (2,), choose))
 
 
 def test_the_body_is_built_like_the_language_model() -> None:
@@ -77,7 +83,7 @@ def test_drawing_scores_as_training_does(architecture, condition) -> None:
         return (streams[0].argmax(-1) + len(seen)) % CODES
 
     with torch.inference_mode():
-        drawn = head.draw([hidden], 2, choose)
+        drawn = draw(head, [hidden], choose)
         torch.testing.assert_close(torch.stack(seen, 1), logits(head, hidden, drawn), atol=1e-4, rtol=1e-4)
 
 
@@ -90,7 +96,7 @@ def test_streams_share_codes_and_nothing_else() -> None:
         return (scored[0] + scored[1]).argmax(-1)
 
     with torch.inference_mode():
-        drawn = head.draw(streams, 2, choose)
+        drawn = draw(head, streams, choose)
         for number, hidden in enumerate(streams):
             together = torch.stack([scored[number] for scored in seen], 1)
             torch.testing.assert_close(together, logits(head, hidden, drawn), atol=1e-4, rtol=1e-4)

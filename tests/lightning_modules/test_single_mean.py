@@ -44,8 +44,7 @@ def objective(name: str) -> dict:
 
 def step(folder: Path, name: str, accumulate: int) -> tuple[UnifiedModel, dict[str, float]]:
     """The model after one SGD step of rate 1, and what was logged."""
-    model = tiny_liquid(text_to_image_ratio=0.5)
-    model.has_max_z = "max_z" in name
+    model = tiny_liquid(text_to_image_ratio=0.5, has_max_z="max_z" in name)
     data = Cut(model, accumulate)
     stage = Stage(model, max_steps=1, optimizer=functools.partial(torch.optim.SGD, lr=1.0), **objective(name))
     settings = {"accumulate_grad_batches": accumulate, "log_every_n_steps": 1, "enable_checkpointing": False}

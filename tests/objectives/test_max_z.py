@@ -1,12 +1,21 @@
 """The max-z term equals that of written-out logits, in value and gradient, for every kind of rows."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from plait.heads import rows as heads
-from plait.objectives.max_z import max_z_term
+from plait.objectives.max_z import max_z
+from plait.sequence.batch import TERMS
 from tests.objectives.test_next_token import WIDTH, head
 from tests.systems.test_liquid import PAIR, tiny_liquid
+
+
+def batch(targets: torch.Tensor) -> SimpleNamespace:
+    """Words where a target stands, and pictures nowhere."""
+    places = [(targets.flatten() >= 0).nonzero().squeeze(1), torch.empty(0, dtype=torch.long)]
+    return SimpleNamespace(wanted={name: SimpleNamespace(places=each) for name, each in zip(TERMS, places, strict=True)})
 
 
 @pytest.mark.parametrize(("kind", "softcap"), [("tied", None), ("untied", None), ("tied", 5.0), ("factorised", None)])
@@ -22,7 +31,7 @@ def test_lean_equals_full(monkeypatch, kind, softcap, chunk_elements) -> None:
     full = shared.logits(hidden[targets >= 0], [0, 1, 2])
     expected = full.float().amax(-1).square().sum()
     wanted = torch.autograd.grad(expected * 0.7, parameters, allow_unused=True)
-    terms = max_z_term(hidden, targets, shared.top)
+    terms = max_z(shared, hidden, batch(targets))
     assert terms.counts == {"max_z": float((targets >= 0).sum())}
     torch.testing.assert_close(terms.sums["max_z"], expected)
     gradients = torch.autograd.grad(terms.sums["max_z"] * 0.7, parameters, allow_unused=True)
@@ -33,19 +42,18 @@ def test_lean_equals_full(monkeypatch, kind, softcap, chunk_elements) -> None:
 
 def test_nothing_to_predict_is_nothing() -> None:
     shared, _ = head("tied", None)
-    terms = max_z_term(torch.randn(2, 3, WIDTH), torch.full((2, 3), -1), shared.top)
+    terms = max_z(shared, torch.randn(2, 3, WIDTH), batch(torch.full((2, 3), -1)))
     assert (terms.sums["max_z"].item(), terms.counts["max_z"]) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("code_rows", ["dense", "factorised"])
 def test_a_model_has_it_when_asked_and_only_then(monkeypatch, code_rows) -> None:
-    model = tiny_liquid(code_rows=code_rows)
+    model = tiny_liquid(code_rows=code_rows, has_max_z=True)
     batch = model.builder.build([model.template.wrap(PAIR, counter) for counter in range(8)], row_length=64)
-    model.has_max_z = True
     terms = model.loss(batch)
     logits = model.head.logits(model.hidden(batch)[batch.targets >= 0], range(len(model.builder.vocabulary.segments)))
     torch.testing.assert_close(terms.sums["max_z"], logits.amax(-1).square().sum())
     assert terms.counts["max_z"] == sum(batch.counts.values())
-    model.has_max_z = False
+    model = tiny_liquid(code_rows=code_rows)
     monkeypatch.setattr(model.head, "top", lambda hidden: pytest.fail("computed although it is off"))
     assert set(model.loss(batch).sums) == {"text", "image"}

@@ -15,11 +15,12 @@ from plait.document import Document, ImageSpan, TextSpan
 from plait.records import Layout
 from plait.sampling.interleaved import InterleavedSampler
 from plait.sampling.policies import PerSampleNoise, SamplingPolicy
+from plait.sequence.builder import SequenceBuilder
 from plait.sequence.frames import code_frame
 from plait.sequence.layout import DocumentLayout
 from plait.sequence.vocabulary import Vocabulary
 from tests import goldens
-from tests.sampling.stub_head import StubHead
+from tests.sampling.stub_head import StubHead, read_ids
 
 HOLE = ImageSpan("drawn", form="codes")
 
@@ -127,10 +128,9 @@ def test_golden(path: Path) -> None:
 
     sampler = InterleavedSampler(
         backbone=model,
-        read=lambda tokens, cells, patches: (tokens[..., None], None),
-        logits=logits,
-        image_head=StubHead(logits),
-        layout=DocumentLayout(vocabulary, ids, [code_frame(vocabulary.code_segments, ((1, count),))]),
+        read=lambda reading: (read_ids(reading, vocabulary), None),
+        heads=dict.fromkeys(("text", "image"), StubHead(logits)),
+        builder=SequenceBuilder(DocumentLayout(vocabulary, ids, [code_frame(vocabulary.code_segments, ((1, count),))])),
         guidance_branches=branches,
     )
     given = len(prompts[0].split()) + 1

@@ -11,7 +11,7 @@ from plait.errors import LayoutError, RecipeError
 from plait.records import Layout
 from plait.sampling.interleaved import InterleavedSampler
 from plait.sampling.policies import PerSampleNoise, SamplingPolicy
-from tests.sampling.stub_head import StubHead
+from tests.sampling.stub_head import StubHead, read_ids
 from tests.sequence.random_documents import tiny_builder
 
 POLICIES = {"text": SamplingPolicy(), "image": SamplingPolicy()}
@@ -79,10 +79,9 @@ def sampler(builder, sharpness: float = 3.0, branches=blind) -> InterleavedSampl
 
     return InterleavedSampler(
         backbone=HashBackbone(),
-        read=lambda ids, cells, patches: (ids[..., None].double(), None),
-        logits=logits,
-        image_head=StubHead(logits),
-        layout=builder.layout,
+        read=lambda reading: (read_ids(reading, builder.vocabulary).double(), None),
+        heads=dict.fromkeys(("text", "image"), StubHead(logits)),
+        builder=builder,
         guidance_branches=branches,
     )
 

@@ -116,7 +116,10 @@ def test_the_budget_of_a_picture_is_that_of_its_frame() -> None:
     frame = builder.layout.drawn_frame
     grammar = Grammar(builder.vocabulary, frame, TEXT.size)
     begin = builder.vocabulary.specials["begin_image"]
-    legal = [bool(grammar.legal_text(RowState(left, images_left=1))[begin]) for left in (frame.length(), frame.length() + 1)]
+    legal = [
+        bool(grammar.masks[grammar.legal_text(RowState(left, images_left=1))][begin])
+        for left in (frame.length(), frame.length() + 1)
+    ]
     assert legal == [False, True], "the document must still be able to end"
 
 

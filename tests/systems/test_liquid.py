@@ -41,7 +41,13 @@ class Tokenizer:
         return codes[0][:, None].float().expand(-1, 3, -1, -1) / 6 - 1
 
 
-def tiny_liquid(architecture: str = "llama", code_rows: str = "dense", image_positions: bool = False, **template):
+def tiny_liquid(
+    architecture: str = "llama",
+    code_rows: str = "dense",
+    image_positions: bool = False,
+    has_max_z: bool = False,
+    **template,
+):
     torch.manual_seed(0)
     backbone = CausalLM.from_config(
         architecture,
@@ -61,6 +67,7 @@ def tiny_liquid(architecture: str = "llama", code_rows: str = "dense", image_pos
         template=LiquidTemplate(**template),
         code_rows=code_rows,
         image_positions=image_positions,
+        has_max_z=has_max_z,
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -202,7 +203,7 @@ def multinomial(offset: int):
         wide = torch.nn.functional.pad(probabilities, (offset, 0))
         return torch.multinomial(wide, 1).squeeze(-1) - offset
 
-    return noise
+    return SimpleNamespace(choose=noise, normal=None)
 
 
 @torch.no_grad()

@@ -167,7 +167,7 @@ def test_tiles_stand_inside_one_pair_of_markers() -> None:
 def test_a_tiled_picture_that_does_not_fit_its_row_says_how_many_tokens_it_takes() -> None:
     model = tiny_synergen()
     tiles = np.zeros((3, *GRID), dtype=np.int64)
-    document = Document((ImageSpan("wide"), TextSpan("what colour ?"), TextSpan("red", loss=True)), id="tiled")
+    document = Document((ImageSpan("wide"), TextSpan("what colour ?"), TextSpan("red", loss=True)), id="tiled", kind="dialogue")
     mixture = Mixture(
         sources={"vqa": [document]},
         weights={"vqa": 1.0},
@@ -247,7 +247,7 @@ def test_no_code_of_a_patch_reaches_its_own_loss_through_the_language_model() ->
     model = draw_weights(tiny_synergen())
     batch = model.builder.build([Document((TextSpan("a red car"), image(loss=True, form="codes")))])
     place = batch.images[0]
-    embeddings, side = model.read(batch.ids, batch.cells, batch.patches)
+    embeddings, side = model.read(batch.reading)
     embeddings = embeddings.detach().requires_grad_()
     hidden = model.backbone(embeddings, batch.layout, side=side)
     codes = batch.patches[0, place.start : place.start + place.length] - model.builder.vocabulary.code_segments[0].offset
