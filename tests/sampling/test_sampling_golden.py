@@ -42,7 +42,7 @@ def test_golden(path: Path) -> None:
             return torch.multinomial(wide, 1).squeeze(-1) - start
 
         branches = [nothing[:, start:]] if policy.guidance_weights else []
-        drawn = policy.draw(full[:, start:], branches, torch.arange(len(full)), SimpleNamespace(choose=noise, normal=None))
+        drawn = policy.draw(full[:, start:], branches, torch.arange(len(full)), SimpleNamespace(choose=noise, normal=noise))
         np.testing.assert_array_equal(drawn.numpy() + start, golden[f"draw{case}"][:, 0])
 
 

@@ -203,7 +203,7 @@ def multinomial(offset: int):
         wide = torch.nn.functional.pad(probabilities, (offset, 0))
         return torch.multinomial(wide, 1).squeeze(-1) - offset
 
-    return SimpleNamespace(choose=noise, normal=None)
+    return SimpleNamespace(choose=noise, normal=noise)
 
 
 @torch.no_grad()
