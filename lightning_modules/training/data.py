@@ -8,7 +8,8 @@ more epochs.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import lightning
@@ -41,13 +42,50 @@ class BatchOrder(SequentialSampler):
         return iter(range(self.rank + self.first() * self.ranks, len(self) * self.ranks, self.ranks))
 
 
+class Windows(Dataset):
+    """Batches that a dataset makes together, as one item: what is dealt to workers, so that each window is computed once.
+
+    Args:
+        batches: dataset over batch numbers.
+    """
+
+    def __init__(self, batches: Dataset) -> None:
+        self.batches = batches
+
+    def __getitem__(self, numbers: Sequence[int]) -> list[Any]:
+        return [self.batches[number] for number in numbers]
+
+
+class WindowOrder(SequentialSampler):
+    """Batch numbers in their order, those of one window together. (Lightning leaves a sequential order alone where it overfits.)
+
+    Args:
+        order: batch numbers.
+        size: batches that are made together.
+    """
+
+    def __init__(self, order: BatchOrder, size: int) -> None:
+        self.order, self.size = order, size
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for _, numbers in groupby(self.order, lambda number: number // self.size):
+            yield list(numbers)
+
+
 class BatchLoader(DataLoader):
-    """A DataLoader that says to Lightning that it can be resumed; the position itself comes from the loop counters, which count
-    micro-batches whose step is done and not what workers have fetched ahead."""
+    """A DataLoader over windows that hands out their batches. It says to Lightning that it can be resumed; the position itself comes from
+    the loop counters, which count micro-batches whose step is done and not what workers have fetched ahead."""
+
+    def __iter__(self) -> Iterator[Any]:
+        for window in super().__iter__():
+            yield from window
 
     def state_dict(self) -> dict[str, int]:
         """For the record only."""
-        return {"batches_done": self.sampler.first()}
+        return {"batches_done": self.sampler.order.first()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Nothing to do: `BatchOrder` asks the restored loop counters."""
@@ -57,9 +95,10 @@ class DataModule(lightning.LightningDataModule):
     """Training and validation batches.
 
     Args:
-        train: dataset over batch numbers; has `accumulate`, `rank` and `num_ranks` where these are not 1, 0 and 1.
+        train: dataset over batch numbers; has `accumulate`, `rank` and `num_ranks` where these are not 1, 0 and 1, and `batches_per_unit`
+            where it makes several batches together.
         validation: dataset over batch numbers, all of which are read at each validation.
-        num_workers: processes that build batches; 0 builds them in this one.
+        num_workers: processes that build batches; 0 builds them in this one. What several batches are made from is dealt to one of them.
         pin_memory: for copies to a GPU.
     """
 
@@ -97,7 +136,7 @@ class DataModule(lightning.LightningDataModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches that know how to move are moved by their own `to`."""
         if hasattr(batch, "to"):
-            return batch.to(device)
+            return batch.to(device, non_blocking=True)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     @property
@@ -108,8 +147,8 @@ class DataModule(lightning.LightningDataModule):
 
     def _loader(self, dataset: Dataset, order: BatchOrder) -> BatchLoader:
         return BatchLoader(
-            dataset,
-            sampler=order,
+            Windows(dataset),
+            sampler=WindowOrder(order, getattr(dataset, "batches_per_unit", 1)),
             batch_size=None,
             collate_fn=_as_it_is,
             num_workers=self.num_workers,

@@ -98,7 +98,15 @@ class Mixture:
         self.row_length, self.num_batches = row_length, num_batches
         self.documents_per_window, self.batches_per_window = documents_per_window, batches_per_window
         self.seed, self.accumulate, self.rank, self.num_ranks = seed, accumulate, rank, num_ranks
-        self._window = lru_cache(maxsize=4)(self._compute_window)
+        # the windows of an optimiser step are read twice: for its counts, and for its batches
+        per_step = math.ceil(accumulate / batches_per_window) + 1
+        self._window = lru_cache(maxsize=max(4, per_step))(self._compute_window)
+        self._step_counts = lru_cache(maxsize=2)(self._count_step)
+
+    @property
+    def batches_per_unit(self) -> int:
+        """Batches that are made together: whole windows and whole optimiser steps."""
+        return math.lcm(self.batches_per_window, self.accumulate)
 
     def __len__(self) -> int:
         return self.num_batches
@@ -142,9 +150,9 @@ class Mixture:
     def _rows(self, batch: int) -> list[list[Tokens]]:
         return self._window(batch // self.batches_per_window)[batch % self.batches_per_window]
 
-    def _step_counts(self, batch: int) -> dict[str, float]:
-        """Targets per term over all micro-batches and ranks of the optimiser step of this batch."""
-        first = batch - batch % self.accumulate
+    def _count_step(self, step: int) -> dict[str, float]:
+        """Targets per term over all micro-batches and ranks of an optimiser step."""
+        first = step * self.accumulate
         totals = dict.fromkeys(TERMS, 0.0)
         for other in range(first, min(first + self.accumulate, self.num_batches)):
             for name, count in self.builder.count_targets([item for row in self._rows(other) for item in row]).items():
@@ -155,4 +163,4 @@ class Mixture:
         if not 0 <= batch < self.num_batches:
             raise IndexError(f"batch {batch} of {self.num_batches}")
         rows = self._rows(batch)[self.rank :: self.num_ranks]
-        return self.builder.arrange(rows, self.row_length, self._step_counts(batch))
+        return self.builder.arrange(rows, self.row_length, self._step_counts(batch // self.accumulate))

@@ -26,7 +26,7 @@ class PlainTemplate:
         return ()
 
 
-def mixture(**changes) -> Mixture:
+def mixture(kind: type[Mixture] = Mixture, **changes) -> Mixture:
     sources = {
         "short": [Document((TextSpan("a red car"),), id=f"short-{i}") for i in range(5)],
         "long": [Document((TextSpan("the blue house is above the car"), ImageSpan(f"i{i}")), id=f"long-{i}") for i in range(7)],
@@ -37,7 +37,7 @@ def mixture(**changes) -> Mixture:
         "num_batches": 12,
         "documents_per_window": 64,
     } | changes
-    return Mixture(sources=sources, template=PlainTemplate(), builder=tiny_builder(), codes=lambda name: CODES, **settings)
+    return kind(sources=sources, template=PlainTemplate(), builder=tiny_builder(), codes=lambda name: CODES, **settings)
 
 
 def test_a_batch_depends_on_seed_and_number_alone() -> None:
