@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageFile
 
-from plait.axes import Images
+from plait.axes import Images, Tensor
 from plait.errors import DocumentError, RecipeError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -175,7 +175,11 @@ def to_tensor(pictures: Image.Image | Sequence[Image.Image]) -> Images:
                 f"Picture {index} of {len(pictures)} is {picture.mode} {picture.width} x {picture.height}, expected RGB "
                 f"{pictures[0].width} x {pictures[0].height} like the first. Use to_rgb, then crop_centre or pad_square."
             )
-    pixels = torch.from_numpy(np.stack([np.array(picture) for picture in pictures]))
+    return from_pixels(torch.from_numpy(np.stack([np.array(picture) for picture in pictures])))
+
+
+def from_pixels(pixels: Tensor) -> Images:
+    """Pictures (b h w 3) of uint8 -> float32 in [-1, 1], axes b 3 h w, on the same device."""
     return pixels.permute(0, 3, 1, 2).contiguous().float() / 255.0 * 2.0 - 1.0
 
 

@@ -14,9 +14,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from plait.axes import Float, Images, Int, Tensor
+from plait.axes import Float, Int, Tensor
 from plait.document import Document, ImageSpan
 from plait.errors import LayoutError, RecipeError
+from plait.images import to_pictures
 from plait.protocols import Backbone, Head, Noise, Policy
 from plait.records import Generation, Movable, Reading, Side, Turn
 from plait.sampling.grammar import Grammar, RowState
@@ -281,8 +282,8 @@ class InterleavedSampler:
         fetched = iter(torch.cat([made.flatten() for made in ids]).tolist() if ids else [])
         for (term, segments, _), group, made in zip(modes, groups, drawn, strict=True):
             if made.is_floating_point():
-                for index, picture in zip(group.members, _to_pixels(made), strict=True):
-                    self._place_picture(samples, index, picture, generation.cache, branches)
+                for index, picture in zip(group.members, to_pictures(made), strict=True):
+                    self._place_picture(samples, index, np.asarray(picture), generation.cache, branches)
                 continue
             for index in group.members:
                 local = [next(fetched) for _ in range(made.shape[1])]
@@ -392,8 +393,3 @@ class InterleavedSampler:
         if sample.state.drawn is not None or len(sample.filled) != len(sample.holes):
             raise LayoutError(f"Document {sample.document.id!r} ended inside a picture: this is a defect of the state machine.")
         return replace(sample.document, spans=tuple(spans), ends=True)
-
-
-def _to_pixels(images: Images) -> np.ndarray:
-    """Pictures (n 3 h w) in [-1, 1] -> (n h w 3) of uint8."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from plait.document import Document, ImageSpan, Span, TextSpan
+from plait.document import Document, Form, ImageSpan, Span, TextSpan
 from plait.errors import DocumentError, MarkerError
 from plait.sequence.markers import END, WRITTEN, find_marks, match_any
 
@@ -45,10 +45,13 @@ class ChatWording:
         return re.compile("|".join(f"({pattern})" for pattern in (*loose, re.escape(END))))
 
 
-def write_chat(messages: Sequence[Message], wording: ChatWording, id: str = "", *, ends_answers: bool = True) -> Document:
+def write_chat(
+    messages: Sequence[Message], wording: ChatWording, id: str = "", *, ends_answers: bool = True, form: Form = "codes"
+) -> Document:
     """Messages -> a worded document: a complete dialogue to learn from, or a prompt where the last word is the user's.
 
     Args:
+        form: of the pictures of the user; those of an answer are codes.
         ends_answers: whether `<eos>` stands after every answer and not only after the last, as in dialogues of released models.
 
     Raises:
@@ -67,7 +70,7 @@ def write_chat(messages: Sequence[Message], wording: ChatWording, id: str = "", 
         writer.text(wording.assistant if is_answer else wording.user, False)
         for order, block in enumerate(_blocks(message, index)):
             if isinstance(block, ImageSpan):
-                writer.spans.append(replace(block, form="codes", loss=is_answer, begin_loss=is_answer))
+                writer.spans.append(replace(block, form="codes" if is_answer else form, loss=is_answer, begin_loss=is_answer))
             elif found := wording.marks.search(block) or markers.search(block):
                 raise MarkerError(
                     f"Message {index} says {found[0]!r}, which only the wording of the chat may write: {block!r}. Next: reword it."

@@ -86,8 +86,9 @@ class DocumentLayout:
 
     @property
     def drawn_frame(self) -> Frame | None:
-        """Of the pictures that are drawn: codes where there are any. None: a model of text alone."""
-        return self.frames.get("codes") or self.frames.get("features")
+        """Of the pictures that are drawn: codes, or pictures that a head finishes as a whole. None: nothing is drawn."""
+        features = self.frames.get("features")
+        return self.frames.get("codes") or (features if features and features.target == "picture" else None)
 
     def encode_text(self, text: str) -> np.ndarray:
         """Ids of one text span; the strings of `WRITTEN` are those markers (cached: captions and instructions repeat).

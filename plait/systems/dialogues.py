@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
-from plait.document import Document, ImageSpan, TextSpan
+from plait.document import Document, Form, ImageSpan, TextSpan
 from plait.errors import RecipeError
 from plait.sequence.chat import ChatWording, Message, jinja_template, read_chat, split_turns, write_chat
 from plait.sequence.markers import WRITTEN, find_marks, match_any, refuse_markers
@@ -33,6 +33,8 @@ class DialogueTemplate:
     wording: ClassVar[ChatWording]
     picture_in_chat: ClassVar[str]
     """what a chat template of transformers writes for a picture"""
+    form: ClassVar[Form] = "codes"
+    """of the pictures that are given; what is drawn are codes"""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -74,12 +76,12 @@ class DialogueTemplate:
                 # a name of its own: numbers that also choose the source (plait.data.mixture) would tie the direction to it
                 return self._pair(document, random.Random(f"wording/{self.seed}/{counter}"))
             case "dialogue" if not losses[0] and losses[-1]:
-                worded = write_chat(split_turns(document), self.wording, document.id, ends_answers=False)
+                worded = write_chat(split_turns(document), self.wording, document.id, ends_answers=False, form=self.form)
                 return replace(document, spans=worded.spans, is_worded=True)
             case "text" if any(losses) and not images:
                 return document
             case "document" if any(losses):
-                spans = tuple(as_codes(span) if isinstance(span, ImageSpan) else span for span in document.spans)
+                spans = tuple(self.show(span) if isinstance(span, ImageSpan) else span for span in document.spans)
                 return replace(document, spans=spans)
         shape = ", ".join(
             f"{'text' if isinstance(span, TextSpan) else 'image'}{' with loss' * span.loss}" for span in document.spans
@@ -89,10 +91,14 @@ class DialogueTemplate:
     def _pair(self, document: Document, choice: random.Random) -> Document:
         raise NotImplementedError
 
+    def show(self, image: ImageSpan) -> ImageSpan:
+        """A picture in the form in which this system is given it; one that carries loss, in that in which it draws."""
+        return image if image.form else replace(image, form="codes" if image.loss else self.form)
+
     def question_prompt(self, image: ImageSpan, question: str) -> Document:
         """A chat turn about a picture; the answer ends with the end of the turn."""
         wording, question = self.wording, self.plain(question, "The question")
-        spans = (TextSpan(wording.user), as_codes(image), TextSpan(f"\n{question}{wording.end}{wording.assistant}"))
+        spans = (TextSpan(wording.user), self.show(image), TextSpan(f"\n{question}{wording.end}{wording.assistant}"))
         return Document(spans, ends=False)
 
     def edit_prompt(self, image: ImageSpan, instruction: str) -> Document:
@@ -105,11 +111,11 @@ class DialogueTemplate:
         for span in spans:
             if isinstance(span, TextSpan):
                 self.plain(span.text, "The story")
-        return Document(tuple(as_codes(s) if isinstance(s, ImageSpan) else s for s in spans), ends=False)
+        return Document(tuple(self.show(s) if isinstance(s, ImageSpan) else s for s in spans), ends=False)
 
     def chat(self, messages: Sequence[Message], id: str = "") -> Document:
         """Messages with content blocks -> a dialogue, or a prompt where the last word is the user's (`plait.sequence.chat`)."""
-        return write_chat(messages, self.wording, id)
+        return write_chat(messages, self.wording, id, form=self.form)
 
     def messages(self, document: Document) -> list[dict[str, Any]]:
         """The messages of a dialogue, generated or not: the inverse of `chat`."""

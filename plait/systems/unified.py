@@ -70,7 +70,8 @@ class UnifiedModel(nn.Module):
     @property
     def positions_per_image(self) -> int:
         """See `plait.protocols.UnifiedModel`."""
-        frame = self.builder.layout.drawn_frame
+        layout = self.builder.layout
+        frame = layout.drawn_frame or next(iter(layout.frames.values()), None)
         return frame.positions if frame else 0
 
     @property
