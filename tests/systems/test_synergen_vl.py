@@ -44,14 +44,8 @@ class Tokenizer:
 
 def tiny_backbone(architecture: str = "llama", **sizes: int) -> CausalLM:
     tiny = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
-    return CausalLM.from_config(
-        architecture,
-        vocab_size=Text.size + 5,
-        num_hidden_layers=2,
-        head_dim=16,
-        max_position_embeddings=256,
-        **(tiny | sizes),
-    )
+    tiny |= {"vocab_size": Text.size + 5, "num_hidden_layers": 2, "head_dim": 16, "max_position_embeddings": 256}
+    return CausalLM.from_config(architecture, **(tiny | sizes))
 
 
 def tiny_synergen(architecture: str = "llama", fold=(2, 4), seed: int = 0, template=None, **options):
