@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from plait.axes import Bool, Float, Int, Tensor
+from plait.errors import LayoutError
 
 
 class Movable:
@@ -111,6 +112,10 @@ class PicturesRead(Movable):
     places: Int[Tensor, "n m"]
 
 
+Routes = tuple[Int[Tensor, "_"], Int[Tensor, "_"]]
+"""flat indices of the text tokens of a call and of its visual ones"""
+
+
 @dataclass(frozen=True)
 class Reading(Movable):
     """What enters the backbone in one call. Every index is made on the CPU, so that a device is never asked where something is.
@@ -120,14 +125,14 @@ class Reading(Movable):
         segments: per segment of the vocabulary its tokens; padding and the places of features are tokens of the pad marker.
         codes: the pictures that come as codes.
         pictures: those that come as pixels, stacked by size.
-        routes: flat indices of the tokens that are no part of a picture, and of those that are.
+        routes: see `find_routes`.
     """
 
     cells: Int[Tensor, "b s"]
     segments: tuple[Placed, ...]
     codes: CodesRead
     pictures: tuple[PicturesRead, ...]
-    routes: tuple[Int[Tensor, "_"], Int[Tensor, "_"]]
+    routes: Routes
 
 
 @dataclass(frozen=True)
@@ -152,30 +157,81 @@ class Side:
     """What a backbone call carries besides embeddings and layout; taps and experts read it, nobody else. It is held by the call, never
     by a module: activation checkpointing calls a layer twice.
 
+    One part of it goes with the tokens, the other with the pictures that they may look at.
+
     Args:
         is_visual: (b s) whether a token is part of an image (markers of images are text). A backbone without experts ignores it.
-        known_routes: `routes`, where they are known.
+        visible: (b s) how many pictures of its document, counted from the first, a token may look at; less than 1: none.
+        documents: (b s) row of `pictures` that belongs to the document of a token; -1 at padding.
+        pictures: (m k) rows of `features` that hold the pictures of each document in reading order, -1 where a document has fewer.
+        features: of all pictures of the call, stacked along the first axis: one tensor per level of a pyramid, or a single one.
+        given_routes: see `find_routes`; None: found on the device, which makes the host wait for it.
+
+    Raises:
+        LayoutError: a part of what a token sees is missing, or has another shape than `is_visual`.
     """
 
     is_visual: Bool[Tensor, "b s"]
-    known_routes: tuple[Int[Tensor, "_"], Int[Tensor, "_"]] | None = None
+    visible: Int[Tensor, "b s"] | None = None
+    documents: Int[Tensor, "b s"] | None = None
+    pictures: Int[Tensor, "m k"] | None = None
+    features: tuple[Float[Tensor, "n ..."], ...] = ()
+    given_routes: Routes | None = None
+
+    def __post_init__(self) -> None:
+        if len({part is None for part in (self.visible, self.documents, self.pictures)}) > 1:
+            raise LayoutError(
+                "Side got some of visible, documents and pictures and not the others, expected all three or none: together they "
+                "say which pictures a token may look at."
+            )
+        shapes = {tuple(part.shape) for part in (self.is_visual, self.visible, self.documents) if part is not None}
+        if len(shapes) > 1:
+            raise LayoutError(
+                f"Side got is_visual, visible and documents of the shapes {sorted(shapes)}, expected one entry per token in each. Make "
+                "them from the same tokens."
+            )
 
     def take(self, order: Int[Tensor, "n"]) -> "Side":
-        """The same record for the tokens at these flat indices, as one row (1 n): packed calls feed document after document."""
-        flat = self.is_visual.flatten().index_select(0, order)
-        if self.known_routes is None:
-            return Side(flat[None])
-        # every visual token is taken (padding is text), so their number is known and a device need not be asked for it
-        visual = len(self.known_routes[1])
-        return Side(flat[None], flat.byte().argsort(stable=True).split([len(order) - visual, visual]))
+        """The same record for the tokens at these flat indices, as one row (1 n): packed calls feed document after document. What is
+        said of pictures stays; given routes do too, as they count the tokens in this order already."""
+        own = {name: getattr(self, name) for name in ("is_visual", "visible", "documents")}
+        taken = {name: part.flatten().index_select(0, order)[None] for name, part in own.items() if part is not None}
+        return replace(self, **taken)
 
     @cached_property
-    def routes(self) -> tuple[Int[Tensor, "_"], Int[Tensor, "_"]]:
-        """Flat indices of the text tokens and of the visual ones, found once per call."""
-        if self.known_routes is not None:
-            return self.known_routes
-        flat = self.is_visual.flatten()
-        return (~flat).nonzero().squeeze(1), flat.nonzero().squeeze(1)
+    def routes(self) -> Routes:
+        """Flat indices of the text tokens and of the visual ones: as given, or found once per call."""
+        return _route(self.is_visual.flatten()) if self.given_routes is None else self.given_routes
+
+    @cached_property
+    def seen(self) -> Int[Tensor, "b s k"]:
+        """Rows of `features` that each token may look at, in reading order; -1 where it sees fewer than others. Found once per call.
+
+        Raises:
+            LayoutError: the record says nothing of pictures.
+        """
+        if self.pictures is None:
+            raise LayoutError(
+                "The call does not say which pictures its tokens may look at: expected side=Side(is_visual, visible, documents, "
+                "pictures, features). For text alone, visible is 0 everywhere."
+            )
+        rows = self.pictures[self.documents.clamp(min=0)]
+        is_seen = torch.arange(rows.shape[-1], device=rows.device) < self.visible[..., None]
+        return torch.where(is_seen, rows, -1)
+
+
+def find_routes(is_visual: Bool[Tensor, "b s"], groups: Sequence[Int[Tensor, "_ _"]] = ()) -> Routes:
+    """Which of the tokens that the layers of a call are fed are text and which are visual, for `Side.given_routes`.
+
+    Called where the batch is made, on the CPU: on a device the host would wait for the answer. Layers count the tokens as they are fed:
+    document after document in the order of `Layout.groups`, or row after row, padding included, where the call goes through a cache.
+    """
+    flat = is_visual.flatten()
+    return _route(flat[torch.cat([group.flatten() for group in groups])] if groups else flat)
+
+
+def _route(flat: Bool[Tensor, "_"]) -> Routes:
+    return (~flat).nonzero().squeeze(1), flat.nonzero().squeeze(1)
 
 
 @dataclass

@@ -177,7 +177,7 @@ class CausalLM(nn.Module):
         """Write config and safetensors as transformers does, readable by `from_pretrained` of either side.
 
         Raises:
-            CheckpointError: the model holds what its config does not tell of (experts, adapters that are not merged).
+            CheckpointError: the model holds what its config does not tell of (experts, taps, adapters that are not merged).
         """
         with torch.device("meta"):
             expected = type(self.model)(self.config).state_dict().keys()
@@ -186,7 +186,7 @@ class CausalLM(nn.Module):
             raise CheckpointError(
                 f"{len(differing)} tensors are not those of a plain {self.config.model_type!r} ({differing[0]}, ...), expected its "
                 "names alone: transformers would read such a folder and draw what it misses. Merge adapters first; write "
-                "a backbone with experts with plait.checkpoints."
+                "a backbone with experts or taps with plait.checkpoints."
             )
         self.model.save_pretrained(str(folder))
 
@@ -212,8 +212,12 @@ class CausalLM(nn.Module):
 
     @property
     def reads_side(self) -> bool:
-        """Whether something in the model needs the record `side` of every call. Who puts it there says so (plait.backbones.experts)."""
-        return getattr(self.model, "reads_side", False)
+        """Whether something in the model needs the record `side` of every call. Who puts it there says so (plait.backbones.call)."""
+        return bool(self._side_readers)
+
+    @property
+    def _side_readers(self) -> tuple[str, ...]:
+        return getattr(self.model, "side_readers", ())
 
     @property
     def text_rows(self) -> int:
@@ -301,7 +305,7 @@ class CausalLM(nn.Module):
             raise LayoutError(
                 f"Embeddings have rows and tokens {tuple(embeddings.shape[:2])}, the layout {tuple(layout.documents.shape)}."
             )
-        self._check_side(side, layout)
+        self._check_side(side, layout, cache is not None)
         if cache is not None:
             if torch.is_grad_enabled():
                 raise LayoutError("The cache keeps no gradients: call under torch.no_grad(), or train without a cache.")
@@ -325,17 +329,27 @@ class CausalLM(nn.Module):
         rows = hidden.new_zeros(embeddings.shape[0] * embeddings.shape[1], hidden.shape[1])
         return rows.index_copy(0, scope.order, hidden).unflatten(0, embeddings.shape[:2])
 
-    def _check_side(self, side: Side | None, layout: Layout) -> None:
-        if side is None and self.reads_side:
-            raise LayoutError(
-                "The backbone has vision experts, but the call has no record of which tokens are visual. Expected "
-                "side=plait.records.Side(is_visual) beside embeddings and layout; for text alone it is all False."
-            )
-        if side is not None and side.is_visual.shape != layout.documents.shape:
+    def _check_side(self, side: Side | None, layout: Layout, is_cached: bool) -> None:
+        if side is None:
+            if self.reads_side:
+                raise LayoutError(
+                    f"The backbone has {' and '.join(self._side_readers)}, but the call has no record of what its tokens are and see. "
+                    "Expected side=plait.records.Side(is_visual, ...) beside embeddings and layout; for text alone it is all False."
+                )
+            return
+        if side.is_visual.shape != layout.documents.shape:
             raise LayoutError(
                 f"Side.is_visual has the shape {tuple(side.is_visual.shape)}, the layout {tuple(layout.documents.shape)}: expected "
                 "one entry per token of the call. Make both from the same tokens."
             )
+        if side.given_routes is not None:
+            routed = sum(tokens.numel() for tokens in side.given_routes)
+            fed = layout.documents.numel() if is_cached else sum(group.numel() for group in layout.groups)
+            if routed != fed:
+                raise LayoutError(
+                    f"Side.given_routes lead {routed} tokens and the layers are fed {fed}: expected every token once. Make the routes with "
+                    "plait.records.find_routes from the layout of this call."
+                )
 
     def _decode(self, embeddings: Tensor, positions: Tensor, scope: Any, side: Side | None) -> Tensor:
         output = self.decoder(

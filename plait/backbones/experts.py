@@ -9,23 +9,20 @@ never copies weights, and through a cache uses that of text alone. Here FFN_V be
 routes like any other. What is visual is said by the caller: this file knows no token.
 """
 
-import threading
 from copy import deepcopy
-from functools import cache
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
 from plait.axes import Hidden
+from plait.backbones.call import CALL, let_read
 from plait.backbones.causal_lm import CausalLM
 from plait.errors import LayoutError, RecipeError
-from plait.records import Side
 
 
 class RoutedFeedForward(nn.Module):
-    """Two feed-forwards in the place of one. It finds the record of the call in the layer that runs it.
+    """Two feed-forwards in the place of one, routed by the record of the call (see plait.backbones.call).
 
     Args:
         text: for tokens of text, markers of images among them.
@@ -42,7 +39,7 @@ class RoutedFeedForward(nn.Module):
         Raises:
             LayoutError: the call has no record, or one of another shape.
         """
-        side = _CALL.side
+        side = CALL.side
         if side is None or side.is_visual.shape != hidden.shape[:2]:
             found = "no record" if side is None else f"one of the shape {tuple(side.is_visual.shape)}"
             raise LayoutError(
@@ -78,7 +75,7 @@ def add_vision_experts(backbone: CausalLM) -> CausalLM:
     `side`. What the backbone computes changes with the first update only: both feed-forwards are equal.
 
     Raises:
-        RecipeError: the backbone has experts already, or no feed-forward where this looks for one.
+        RecipeError: the backbone has experts already, taps, or no feed-forward where this looks for one.
     """
     layers = getattr(backbone.decoder, "layers", None)
     if not layers or not all(isinstance(getattr(layer, "mlp", None), nn.Module) for layer in layers):
@@ -88,10 +85,13 @@ def add_vision_experts(backbone: CausalLM) -> CausalLM:
         )
     if any(isinstance(layer.mlp, RoutedFeedForward) for layer in layers):
         raise RecipeError("The backbone has vision experts already, expected none: add them once.")
+    if any(hasattr(layer, "tap") for layer in layers):
+        raise RecipeError(
+            "The backbone has taps, which carry through the feed-forward as it is: add vision experts before taps."
+        )
     for layer in layers:
         layer.mlp = RoutedFeedForward(layer.mlp, deepcopy(layer.mlp))
-        layer.__class__ = _with_routes(type(layer))
-    backbone.model.reads_side = True
+    let_read(backbone.model, layers, "vision experts")
     return backbone
 
 
@@ -109,33 +109,3 @@ def measure_distance(module: nn.Module, origin: nn.Module) -> float:
         )
     now, then = (parameters_to_vector(one.parameters()).detach() for one in (module, origin))
     return float((now - then).norm() / then.norm())
-
-
-class _RoutedLayer:
-    """A decoder layer that shows its feed-forward the record of the call, which transformers hands to layer and attention only.
-
-    Hooks of the layer would not do: under gradient checkpointing transformers recomputes `forward` and leaves the hooks outside. Nor
-    would hooks of its attention: those of a deep copy would still feed the first backbone. A class over the layer's own is
-    recomputed whole, and it is copied with the layer.
-    """
-
-    def forward(self, *args: Any, side: Side | None = None, **kwargs: Any) -> Any:
-        before, _CALL.side = _CALL.side, side
-        try:
-            return super().forward(*args, side=side, **kwargs)
-        finally:
-            _CALL.side = before
-
-
-class _Call(threading.local):
-    """The record of the layer that runs in this thread; None outside of one. (Compilers see through this, unlike a ContextVar.)"""
-
-    side: Side | None = None
-
-
-_CALL = _Call()
-
-
-@cache
-def _with_routes(layer: type[nn.Module]) -> type[nn.Module]:
-    return type(f"Routed{layer.__name__}", (_RoutedLayer, layer), {})

@@ -57,7 +57,7 @@ def prove(config: PreTrainedConfig) -> None:
             f"The backbone {config.model_type!r} uses {rope!r} rotary positions, whose frequencies depend on the longest "
             "sequence of the call: a packed document would depend on its neighbours. Expected default, linear, llama3 or yarn."
         )
-    _prove(json.dumps(_shrink(config), sort_keys=True, default=str))
+    _prove(json.dumps(shrink(config), sort_keys=True, default=str))
 
 
 @lru_cache(maxsize=64)
@@ -67,7 +67,7 @@ def _prove(description: str) -> None:
     try:
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(0)
-            model = _build(settings)
+            model = build_small(settings)
             worst = _compare(model)
     except PlaitError as error:
         raise RecipeError(f"The backbone {name!r} is not supported: {error}") from error
@@ -84,7 +84,8 @@ def _prove(description: str) -> None:
             )
 
 
-def _shrink(config: PreTrainedConfig) -> dict:
+def shrink(config: PreTrainedConfig) -> dict:
+    """Settings of a minute model of the same architecture: a layer of each kind."""
     text = config.get_text_config()
     settings = {k: v for k, v in text.to_dict().items() if k not in ("dtype", "transformers_version", "architectures")}
     own_name = {**{key: key for key in SMALL}, **type(text).attribute_map}  # GPT-2 calls hidden_size n_embd
@@ -102,7 +103,8 @@ def _shrink(config: PreTrainedConfig) -> dict:
     return settings | small | ids | {"vocab_size": TOKENS, "model_type": text.model_type}
 
 
-def _build(settings: dict) -> PreTrainedModel:
+def build_small(settings: dict) -> PreTrainedModel:
+    """A model with the settings of `shrink` in transformers' own eager code, with random weights that make attention sharp."""
     settings = dict(settings)
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
@@ -127,10 +129,10 @@ def _compare(model: PreTrainedModel) -> dict[str, tuple[float, str]]:
     cached = _run_cached(decoder, table, documents, model.config.num_hidden_layers)
     state = "Does it keep state between tokens outside of attention, or hide the attention function from its keyword arguments?"
     return {
-        "packed hidden states": (_distance(packed, hidden), state),
-        "cached hidden states": (_distance(cached, hidden), state),
+        "packed hidden states": (distance(packed, hidden), state),
+        "cached hidden states": (distance(cached, hidden), state),
         "logits": (
-            _distance(scores, [output.logits[0] for output in alone]),
+            distance(scores, [output.logits[0] for output in alone]),
             "Expected hidden @ weight.T with an optional final soft cap: no bias and no further factor.",
         ),
     }
@@ -178,6 +180,7 @@ def _run_cached(decoder: nn.Module, table: nn.Module, documents: list[Tensor], l
     return [torch.cat(pieces) for pieces in parts]
 
 
-def _distance(found: list[Tensor], expected: list[Tensor]) -> float:
+def distance(found: list[Tensor], expected: list[Tensor]) -> float:
+    """The largest difference between hidden states (n d), in spreads of those that are expected."""
     spread = torch.cat(expected).std()
     return float((torch.cat(found) - torch.cat(expected)).abs().max() / spread)

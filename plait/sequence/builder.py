@@ -7,7 +7,7 @@ import torch
 
 from plait.document import Document
 from plait.errors import LayoutError
-from plait.records import CodesRead, Layout, PicturesRead, Placed, Reading, Targets
+from plait.records import CodesRead, Layout, PicturesRead, Placed, Reading, Targets, find_routes
 from plait.sequence.batch import TERMS, DocumentPlace, ImagePlace, SequenceBatch
 from plait.sequence.layout import DocumentLayout, Tokens
 from plait.sequence.packing import group_by_length, pack
@@ -95,7 +95,7 @@ class SequenceBuilder:
             torch.from_numpy(targets),
             torch.from_numpy(terms),
             Layout(torch.from_numpy(positions), torch.from_numpy(owner), groups),
-            self.place(ids, cells, patches, images),
+            self.place(ids, cells, patches, images, groups),
             self._want(targets, terms, patches),
             tuple(images),
             tuple(places),
@@ -105,7 +105,14 @@ class SequenceBuilder:
             batch.counts.update(batch.own_counts())
         return batch
 
-    def place(self, ids: np.ndarray, cells: np.ndarray, patches: np.ndarray, images: Sequence[ImagePlace] = ()) -> Reading:
+    def place(
+        self,
+        ids: np.ndarray,
+        cells: np.ndarray,
+        patches: np.ndarray,
+        images: Sequence[ImagePlace] = (),
+        groups: Sequence[torch.Tensor] = (),
+    ) -> Reading:
         """The only road from tokens to the tensors that enter a backbone, for training and for sampling.
 
         Args:
@@ -113,6 +120,7 @@ class SequenceBuilder:
             cells: (b s) see `Reading`.
             patches: (b s f) global ids of codes, -1 where there is none.
             images: where pictures stand; of those that come as pixels, `ImageSpan.pixels` is read.
+            groups: of the layout (`Layout.groups`); none where the call goes through a cache.
 
         Raises:
             VocabularyError: an id lies outside the vocabulary.
@@ -131,7 +139,7 @@ class SequenceBuilder:
             ),
             CodesRead(*map(torch.from_numpy, (coded, self.vocabulary.split(codes)[1], places[coded]))),
             _stack_pictures(images, ids.shape[1]),
-            (torch.from_numpy(np.flatnonzero(places < 0)), torch.from_numpy(visual)),
+            find_routes(torch.from_numpy(cells >= 0), groups),
         )
 
     def _want(self, targets: np.ndarray, terms: np.ndarray, patches: np.ndarray) -> dict[str, Targets]:

@@ -86,7 +86,7 @@ class UnifiedModel(nn.Module):
 
     def read(self, reading: Reading) -> tuple[Embeddings, Side]:
         """What is read -> embeddings (b s d), and the record for taps and experts."""
-        embeddings, side = self.head.embed(reading), Side(reading.cells >= 0, reading.routes)
+        embeddings, side = self.head.embed(reading), Side(reading.cells >= 0, given_routes=reading.routes)
         for name in self._inputs:
             embeddings, side = getattr(self, name).enter(embeddings, side, reading)
         return embeddings, side

@@ -31,6 +31,7 @@ class TransformersVision(nn.Module):
         model: takes `pixel_values`, gives `last_hidden_state` as tokens in raster order or as a map.
         image_size: (height, width) that it reads.
         mean, std: per channel, of its normalisation.
+        layer: which of its hidden states are the patches; None: the last, as it gives them.
 
     Raises:
         RecipeError: its output is no grid of patches.
@@ -44,14 +45,16 @@ class TransformersVision(nn.Module):
         image_size: Sequence[int],
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
+        layer: int | None = None,
     ) -> None:
         super().__init__()
+        self.layer = layer
         self.input = PictureInput(image_size, mean, std)
         # channels last: a step of the vision base takes three quarters of the time on a CPU (reports/bases.md); the same up to
         # rounding
         self.model = model.to(memory_format=torch.channels_last)
         self.image_size = self.input.image_size
-        self.width, self.grid_shape = _measure(model, self.image_size)
+        self.width, self.grid_shape, self.leading = _measure(model, self.image_size)
 
     @classmethod
     def from_config(cls, architecture: str, image_size: Sequence[int], **sizes: Any) -> "TransformersVision":
@@ -110,8 +113,10 @@ class TransformersVision(nn.Module):
 
     def forward(self, images: Images) -> VisionFeatures:
         """Pictures in [-1, 1] of any size -> features."""
-        found = self.model(pixel_values=self.input(images))
-        hidden, pooled = found.last_hidden_state, getattr(found, "pooler_output", None)
+        wanted = {} if self.layer is None else {"output_hidden_states": True}
+        found = self.model(pixel_values=self.input(images), **wanted)
+        hidden = found.last_hidden_state if self.layer is None else found.hidden_states[self.layer]
+        pooled = getattr(found, "pooler_output", None)
         if hidden.ndim == 3:
             height, width = self.grid_shape
             hidden = rearrange(hidden[:, -height * width :], "b (gh gw) d -> b d gh gw", gh=height)
@@ -132,20 +137,21 @@ def _check_attention(config: PreTrainedConfig) -> None:
 
 
 @torch.no_grad()
-def _measure(model: PreTrainedModel, image_size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
-    """(width, grid) of what a model gives for one picture."""
+def _measure(model: PreTrainedModel, image_size: tuple[int, int]) -> tuple[int, tuple[int, int], int]:
+    """(width, grid, tokens before those of patches) of what a model gives for one picture."""
     was_training = model.training
     hidden = model.eval()(
         pixel_values=torch.zeros(1, 3, *image_size)
     ).last_hidden_state  # without a trace in running statistics
     model.train(was_training)
     if hidden.ndim == 4:
-        return hidden.shape[1], (hidden.shape[2], hidden.shape[3])
+        return hidden.shape[1], (hidden.shape[2], hidden.shape[3]), 0
     patch = getattr(model.config, "patch_size", None)
-    grid = (image_size[0] // patch, image_size[1] // patch) if isinstance(patch, int) else (0, 0)
+    patches = (patch, patch) if isinstance(patch, int) else patch or (image_size[0] + 1, 1)
+    grid = (image_size[0] // patches[0], image_size[1] // patches[1])
     if not 0 < grid[0] * grid[1] <= hidden.shape[1]:
         raise RecipeError(
             f"{type(model).__name__} gives {hidden.shape[1]} tokens for {image_size} pixels and says patch_size={patch}: expected at "
             "least one token per patch. Next: choose an encoder whose tokens are patches."
         )
-    return hidden.shape[2], grid
+    return hidden.shape[2], grid, hidden.shape[1] - grid[0] * grid[1]

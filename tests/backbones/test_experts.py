@@ -13,7 +13,7 @@ from plait.backbones.causal_lm import CausalLM
 from plait.backbones.experts import add_vision_experts
 from plait.errors import LayoutError
 from plait.freezing import FreezePlan
-from plait.records import Side
+from plait.records import Side, find_routes
 from tests.backbones.conftest import ARCHITECTURES, SIZES, build, pack
 from tests.backbones.routed import LAYERS, PACKED, ROWS, TOKENS, build_experts, draw_tokens, run, run_cached
 
@@ -209,6 +209,21 @@ def test_recomputed_layers_are_routed_alike(architecture: str) -> None:
     assert len(gradients[False]) > 10 * LAYERS
     assert gradients[False].keys() == gradients[True].keys()
     assert all(torch.equal(gradient, gradients[True][name]) for name, gradient in gradients[False].items())
+
+
+@torch.no_grad()
+def test_routes_made_with_the_batch_are_taken_as_they_are() -> None:
+    routed, layout = build_experts(), pack(PACKED)
+    ids = torch.randint(50, layout.documents.shape)
+    is_visual = (torch.rand(ids.shape) < 0.5) & (layout.documents >= 0)
+    embeddings, routes = routed.embed_text(ids), find_routes(is_visual, layout.groups)
+    assert torch.equal(routed(embeddings, layout, Side(is_visual, given_routes=routes)), run(routed, ids, is_visual, layout))
+    turned = Side(is_visual, given_routes=routes[::-1])  # the record is believed
+    assert not torch.allclose(routed(embeddings, layout, turned), run(routed, ids, is_visual, layout), atol=1e-2)
+    cache = routed.new_cache(len(ids), ids.shape[1])
+    announced = cache.append(torch.arange(len(ids)), torch.tensor([sum(lengths) for lengths in PACKED]))
+    with pytest.raises(LayoutError, match=r"given_routes lead 22 tokens and the layers are fed 24: .*find_routes"):
+        routed(embeddings, announced, Side(is_visual, given_routes=routes), cache)
 
 
 def trained(backbone: CausalLM) -> set[str]:
