@@ -111,8 +111,9 @@ class Stage(lightning.LightningModule):
             logger.log_metrics(dict(values), step=self.global_step - 1)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """The same terms on a validation batch; means are taken once, over the whole validation."""
-        self._validation_book.add(self.model.loss(batch))
+        """The same terms on a validation batch, None where other ranks have the last ones; means are taken once, over all of them."""
+        if batch is not None:
+            self._validation_book.add(self.model.loss(batch))
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over all validation batches and ranks."""

@@ -19,7 +19,7 @@ class Codebook(Quiet):
     """Logs val/codebook_usage (share of codes seen at least once) and val/codebook_perplexity, per level if there are several.
 
     Args:
-        max_batches: validation batches that are encoded (encoding costs as much as the validation itself).
+        max_batches: validation batches of all ranks that are encoded (encoding costs as much as the validation itself).
     """
 
     def __init__(self, max_batches: int = 8) -> None:
@@ -37,8 +37,8 @@ class Codebook(Quiet):
     def on_validation_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Count the codes of one batch."""
-        if batch_idx < self.max_batches:
+        """Count the codes of one batch; ranks take turns over them."""
+        if batch is not None and batch_idx * trainer.world_size + trainer.global_rank < self.max_batches:
             for counts, grid in zip(self._counts, pl_module.model.encode(batch["images"]), strict=True):
                 counts += torch.bincount(grid.flatten(), minlength=len(counts))
 

@@ -7,7 +7,6 @@ with what the Trainer does. Every epoch reads the same batches: a longer trainin
 more epochs.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -18,8 +17,6 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from plait.errors import RecipeError
 
-log = logging.getLogger(__name__)
-
 
 class BatchOrder(SequentialSampler):
     """Batch numbers from where training stands. The length is that of the whole epoch all the same: Lightning would restart its
@@ -28,7 +25,8 @@ class BatchOrder(SequentialSampler):
     Args:
         size: batches in the dataset.
         first: () -> batches of this epoch that are done; asked at each pass.
-        share: (rank, ranks) where ranks take turns over whole batches; (0, 1) where the dataset shares out inside each batch.
+        share: (rank, ranks) where ranks take turns over whole batches; (0, 1) where the dataset shares out inside each batch. All take
+            the same number of steps, as DDP asks for: in the last one a number may be beyond the dataset (see `Turns`).
     """
 
     def __init__(self, size: int, first: Callable[[], int], share: tuple[int, int] = (0, 1)) -> None:
@@ -36,7 +34,7 @@ class BatchOrder(SequentialSampler):
         self.rank, self.ranks = share
 
     def __len__(self) -> int:
-        return self.size // self.ranks
+        return -(-self.size // self.ranks)
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(self.rank + self.first() * self.ranks, len(self) * self.ranks, self.ranks))
@@ -73,6 +71,17 @@ class WindowOrder(SequentialSampler):
     def __iter__(self) -> Iterator[list[int]]:
         for _, numbers in groupby(self.order, lambda number: number // self.size):
             yield list(numbers)
+
+
+class Turns(Dataset):
+    """A dataset that ranks take turns over: None beyond its end, for a rank that has no batch in the last turn."""
+
+    def __init__(self, dataset: Dataset, size: int) -> None:
+        self.dataset, self.size = dataset, size
+        self.batches_per_unit = getattr(dataset, "batches_per_unit", 1)
+
+    def __getitem__(self, k: int) -> Any:
+        return self.dataset[k] if k < self.size else None
 
 
 class BatchLoader(DataLoader):
@@ -125,13 +134,13 @@ class DataModule(lightning.LightningDataModule):
         return self._loader(self.train, BatchOrder(len(self.train), lambda: progress.current.processed))
 
     def val_dataloader(self) -> DataLoader:
-        """All validation batches, shared out to ranks; a remainder that no rank can take is named in the log."""
-        size, ranks = len(self.validation), self.trainer.world_size
+        """All validation batches, which ranks take turns over; a limit in numbers (`limit_val_batches=4`) counts those of all ranks."""
+        trainer, ranks = self.trainer, self.trainer.world_size
         if getattr(self.validation, "num_ranks", 1) == ranks:
-            return self._loader(self.validation, BatchOrder(size, lambda: 0))
-        if size % ranks:
-            log.warning("%d of %d validation batches are left out: they do not fill all ranks.", size % ranks, size)
-        return self._loader(self.validation, BatchOrder(size, lambda: 0, (self.trainer.global_rank, ranks)))
+            return self._loader(self.validation, BatchOrder(len(self.validation), lambda: 0))
+        limit = trainer.limit_val_batches
+        size = min(len(self.validation), limit) if isinstance(limit, int) else len(self.validation)
+        return self._loader(Turns(self.validation, size), BatchOrder(size, lambda: 0, (trainer.global_rank, ranks)))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches that know how to move are moved by their own `to`."""

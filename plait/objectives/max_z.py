@@ -18,7 +18,7 @@ MAX_Z = "max_z"
 
 
 def max_z(head: Any, hidden: Hidden, batch: Any) -> LossTerms:
-    """Sum of z squared over the positions that carry a target of this head (a `plait.heads.objectives.Objective`)."""
+    """Sum of z squared over the positions that carry a target of this head (a `plait.protocols.Objective`)."""
     places = torch.cat([batch.wanted[name].places for name in head.terms]).sort().values
     highest = head.top(hidden.flatten(0, 1).index_select(0, places))
     return LossTerms({MAX_Z: highest.square().sum()}, {MAX_Z: float(len(highest))})

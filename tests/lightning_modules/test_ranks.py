@@ -27,14 +27,14 @@ from lightning_modules.stage import Stage
 from lightning_modules.training.data import DataModule
 from plait.document import Document, TextSpan
 from plait.errors import RecipeError
+from plait.freezing import FreezePlan
 from plait.runs import Run
 from tests.conftest import ONE_THREAD, ROOT
 from tests.lightning_modules.mirroring.mirrors import check_rows, settle
 from tests.lightning_modules.stubs import Numbers, make_stage, make_trainer
 from tests.systems.test_synergen_vl import PAIR, tiny_synergen
 
-# limit_val_batches of scale=tiny counts batches per rank: two ranks would validate on twice as many as one process
-RECIPE = ["experiment=liquid/pretraining", "scale=tiny", "trainer.limit_val_batches=1.0"]
+RECIPE = ["experiment=liquid/pretraining", "scale=tiny"]
 
 
 @pytest.mark.slow
@@ -176,11 +176,11 @@ def test_the_variables_of_srun_are_read(monkeypatch) -> None:
     assert "outputs" not in ranks.choose_root("outputs")
 
 
-def on_two_ranks(task: Callable[[int], Any]) -> list[Any]:
-    """What a task gives on each of two ranks, in processes of their own; an error of ours is given as its words."""
+def on_ranks(task: Callable[[int], Any], number: int = 2) -> list[Any]:
+    """What a task gives on each of some ranks, in processes of their own; an error of ours is given as its words."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(number)}
     context = multiprocessing.get_context("fork")  # a fresh interpreter would import for longer than it computes
     answers = context.SimpleQueue()
 
@@ -194,13 +194,13 @@ def on_two_ranks(task: Callable[[int], Any]) -> list[Any]:
         answers.put((rank, answer))
         is_over.wait(30)  # rank 0 is the store of the other
 
-    is_over = context.Barrier(2)
-    processes = [context.Process(target=work, args=(rank,), daemon=True) for rank in range(2)]
+    is_over = context.Barrier(number)
+    processes = [context.Process(target=work, args=(rank,), daemon=True) for rank in range(number)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(timeout=60)
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert [process.exitcode for process in processes] == [0] * number
     return [answer for _, answer in sorted(answers.get() for _ in processes)]
 
 
@@ -209,7 +209,7 @@ forks = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationW
 
 @forks
 def test_ranks_agree_on_the_id_and_folder_of_rank_0() -> None:
-    one, other = on_two_ranks(lambda rank: [ranks.shake_hands("same", f"folder-{rank}-{job}") for job in range(2)])
+    one, other = on_ranks(lambda rank: [ranks.shake_hands("same", f"folder-{rank}-{job}") for job in range(2)])
     assert one == other
     assert [folder for _, folder in one] == ["folder-0-0", "folder-0-1"]
     assert one[0][0] != one[1][0]
@@ -218,14 +218,14 @@ def test_ranks_agree_on_the_id_and_folder_of_rank_0() -> None:
 @forks
 def test_ranks_with_different_configs_do_not_start() -> None:
     """Rank 0 in one job of a sweep and rank 1 in another: both hear of both."""
-    for words in on_two_ranks(lambda rank: ranks.shake_hands(f"config-{rank}", "folder")):
+    for words in on_ranks(lambda rank: ranks.shake_hands(f"config-{rank}", "folder")):
         assert "Rank 0 and rank 1 are not in the same job: config_hash is config-0 on rank 0 and config-1 on rank 1" in words
 
 
 @forks
 def test_a_rank_that_does_not_come_is_named(monkeypatch) -> None:
     monkeypatch.setattr(ranks, "PATIENCE_S", 1.0)
-    absent, waiting = on_two_ranks(lambda rank: ranks._open_store() and None if rank == 0 else ranks.shake_hands("x", "folder"))
+    absent, waiting = on_ranks(lambda rank: ranks._open_store() and None if rank == 0 else ranks.shake_hands("x", "folder"))
     assert absent is None
     assert "Rank 1 waited 1 s for rank 0 at the start of a job" in waiting
 
@@ -241,7 +241,7 @@ def test_ranks_of_two_jobs_do_not_train_together(tmp_path: Path, key: str) -> No
         settings = {"strategy": "ddp", "devices": 2, "callbacks": (SameJob(identity),), "enable_checkpointing": False}
         make_trainer(tmp_path, 1, **settings).fit(make_stage(1), datamodule=data)
 
-    for words in on_two_ranks(train):
+    for words in on_ranks(train):
         assert f"not in the same job: {key} is other-0 on rank 0 and other-1 on rank 1" in words
     assert not (tmp_path / "metrics.jsonl").exists()
 
@@ -264,12 +264,35 @@ def test_ranks_without_pictures_keep_step_with_the_others(tmp_path: Path) -> Non
         make_trainer(tmp_path, len(steps), enable_checkpointing=False, **settings).fit(stage, datamodule=data)
         save_file({name: value.detach().contiguous() for name, value in model.named_parameters()}, tmp_path / f"{rank}-{ranks}")
 
-    on_two_ranks(lambda rank: train(rank, 2))
+    on_ranks(lambda rank: train(rank, 2))
     train(0, 1)
     one, other, alone = (load_file(tmp_path / name) for name in ("0-2", "1-2", "0-1"))
     for name, value in alone.items():
         assert torch.equal(one[name], other[name]), name
         torch.testing.assert_close(one[name], value, atol=1e-5, rtol=1e-4)
+
+
+@forks
+@pytest.mark.filterwarnings("ignore:.*sync_dist=True.*")  # means are taken over all ranks before they are logged
+@pytest.mark.parametrize(("batches", "limit"), [(4, 1.0), (3, 1.0), (4, 3)])
+def test_a_validation_is_the_same_on_any_number_of_ranks(tmp_path: Path, batches: int, limit: float) -> None:
+    """Fewer batches than ranks, or a remainder: each is counted once, with what ranks without one must do for DDP."""
+
+    def validate(rank: int, ranks: int) -> dict[str, float]:
+        settings = {"strategy": "ddp", "devices": ranks} if ranks > 1 else {}
+        settings |= {"limit_val_batches": limit, "log_every_n_steps": 1, "enable_checkpointing": False}
+        trainer, stage = (
+            make_trainer(tmp_path / str(ranks), 1, **settings),
+            make_stage(1, freeze_plan=FreezePlan(freeze=["body"])),
+        )
+        trainer.fit(stage, datamodule=DataModule(Numbers(1, 8, rank=rank, num_ranks=ranks), Numbers(batches, 3)))
+        return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+
+    (alone,) = on_ranks(partial(validate, ranks=1), 1)
+    assert {"val/loss", "val/text_loss_nats", "val/image_loss_nats"} <= alone.keys()
+    for number in (2, 8):
+        for shared in on_ranks(partial(validate, ranks=number), number):
+            assert shared == pytest.approx(alone, rel=1e-5), number
 
 
 class Listed(list):
