@@ -102,7 +102,8 @@ class Stage(lightning.LightningModule):
         rates = [group["lr"] for group in self.trainer.optimizers[0].param_groups]
         values = {f"train/{name}": value for name, value in totals.means(self.term_unit).items()}
         values |= {"train/gradient_norm": self._gradient_norm, "train/learning_rate": max(rates)}
-        self.log("train/loss", totals.loss, prog_bar=True, logger=False, batch_size=1)
+        # on the host: Lightning reads it after every micro-batch, and of a number it makes a tensor of the device
+        self.log("train/loss", torch.tensor(totals.loss), prog_bar=True, logger=False, batch_size=1)
         self.log_row({"train/loss": totals.loss, **values})
 
     def log_row(self, values: Mapping[str, float]) -> None:

@@ -241,12 +241,12 @@ class LossTerms:
     Args:
         sums: term name -> summed loss (scalar tensor with gradient).
         counts: term name -> number of targets in the sum.
-        metrics: further numbers to log (no gradient), each as (sum, count).
+        metrics: further numbers to log (no gradient), each as (sum, count); tensors stay on the device until they are logged.
     """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
-    metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
+    metrics: dict[str, tuple[float | Tensor, float | Tensor]] = field(default_factory=dict)
 
     def add(self, other: "LossTerms") -> None:
         """Take in the terms of another head or objective; their names are different ones."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from plait.errors import LayoutError
-from plait.records import Layout, Side, find_routes
+from plait.records import Side, find_routes
 from tests.backbones.conftest import pack
 
 IS_VISUAL = torch.tensor([[False, True, True, False], [True, False, False, False]])
@@ -35,7 +35,6 @@ def test_given_routes_count_tokens_as_layers_are_fed() -> None:
     side = Side(IS_VISUAL, given_routes=find_routes(IS_VISUAL, layout.groups))
     for given, found in zip(side.take(order).routes, Side(IS_VISUAL).take(order).routes, strict=True):
         assert torch.equal(given, found)
-    cached = Layout(layout.positions, layout.documents)  # which has no groups
     for given, found in zip(find_routes(IS_VISUAL), Side(IS_VISUAL).routes, strict=True):
         assert torch.equal(given, found)
 

@@ -19,7 +19,7 @@ class StepBook:
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
-    metrics: dict[str, tuple[float | Tensor, float]] = field(default_factory=dict)
+    metrics: dict[str, list[tuple[float | Tensor, float | Tensor]]] = field(default_factory=dict)
     loss: Tensor | None = None
 
     @property
@@ -32,21 +32,24 @@ class StepBook:
         for name, value in terms.sums.items():
             self.sums[name] = value.detach() + self.sums.get(name, 0.0)
             self.counts[name] = terms.counts[name] + self.counts.get(name, 0.0)
-        for name, (value, count) in terms.metrics.items():
-            before, counted = self.metrics.get(name, (0.0, 0.0))
-            self.metrics[name] = (before + value, counted + count)
+        for name, metric in terms.metrics.items():
+            self.metrics.setdefault(name, []).append(metric)
         if loss is not None:
             self.loss = loss.detach() if self.loss is None else self.loss + loss.detach()
 
     def close(self) -> "Totals":
         """The totals of all ranks (every rank must call), with one wait for the device."""
-        values = {f"sums/{name}": value for name, value in self.sums.items()}
-        values |= {f"metrics/{name}": value for name, (value, _) in self.metrics.items()}
+        values = [(f"sums/{name}", value) for name, value in self.sums.items()]
+        values += [(f"counts/{name}", count) for name, count in self.counts.items()]
+        for name, added in self.metrics.items():  # added up on the host, where numbers have more digits
+            values += [
+                pair for value, count in added for pair in ((f"metrics/{name}", value), (f"metric_counts/{name}", count))
+            ]
         if self.loss is not None:
-            values["loss/"] = self.loss
-        own = dict(zip(values, _read(list(values.values())), strict=True))
-        own |= {f"counts/{name}": float(count) for name, count in self.counts.items()}
-        own |= {f"metric_counts/{name}": float(count) for name, (_, count) in self.metrics.items()}
+            values.append(("loss/", self.loss))
+        own: dict[str, float] = {}
+        for key, value in zip((key for key, _ in values), _read([value for _, value in values]), strict=True):
+            own[key] = own.get(key, 0.0) + value
         totals = Totals()
         for rank in gather_ranks(own):
             for key, value in rank.items():

@@ -64,13 +64,16 @@ class DocumentScope:
         """The scope of a packed (or padded) layout.
 
         Raises:
-            LayoutError: the groups do not hold exactly the tokens that belong to a document.
+            LayoutError: the groups do not hold exactly the tokens that belong to a document. (On an accelerator that is an assertion of
+                the device: it is not waited for.)
         """
         held = sum(group.numel() for group in layout.groups)
-        real = int((layout.documents >= 0).sum())
-        if held != real or held == 0:
+        real = (layout.documents >= 0).sum()
+        if held and not real.is_cpu:
+            torch._assert_async(real == held, "Layout.groups do not hold exactly the tokens that belong to a document.")
+        elif held != int(real) or held == 0:
             raise LayoutError(
-                f"The layout's groups hold {held} tokens but {real} of {layout.documents.numel()} positions belong to a "
+                f"The layout's groups hold {held} tokens but {int(real)} of {layout.documents.numel()} positions belong to a "
                 "document. Without a cache every document must stand in Layout.groups exactly once."
             )
         order = torch.cat([group.reshape(-1) for group in layout.groups])

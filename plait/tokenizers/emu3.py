@@ -29,8 +29,9 @@ from transformers.models.emu3.modeling_emu3 import Emu3VQVAEAttentionBlock
 
 from plait.axes import CodeGrid, Float, Images, Int, Tensor
 from plait.decoders.vq import check_widths
-from plait.errors import RecipeError, VocabularyError
+from plait.errors import RecipeError
 from plait.records import LossTerms
+from plait.tokenizers.reconstruction import check_codes
 from plait.tokenizers.vector_quantizer import VectorQuantizer
 
 Latents = Float[Tensor, "b d gh gw"]
@@ -216,11 +217,7 @@ class Emu3Tokenizer(nn.Module):
     @torch.no_grad()
     def _expand(self, codes: Int[Tensor, "b m gh gw"]) -> tuple[FrameLatents, FrameLatents]:
         """Codes -> for every frame what is drawn and what the norms of the decoder read."""
-        if codes.numel() and (codes.min() < 0 or codes.max() >= self.code_sizes[0]):
-            raise VocabularyError(
-                f"Codes from {int(codes.min())} to {int(codes.max())}: expected 0 to {self.code_sizes[0] - 1}. "
-                "Were the codes made by another tokenizer?"
-            )
+        check_codes(codes, self.code_sizes[0])
         rows = rearrange(functional.embedding(codes, self.quantize.embedding.weight), "b m gh gw d -> b d m gh gw")
         with torch.autocast(rows.device.type, enabled=False):
             both = torch.cat([self.post_quant_conv(rows), rows])

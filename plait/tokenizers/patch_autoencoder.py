@@ -21,7 +21,7 @@ from plait.axes import Float, Images, Tensor
 from plait.errors import RecipeError
 from plait.records import LossTerms
 from plait.tokenizers.patch_transformer import PatchDecoder, PatchEncoder, count_patches
-from plait.tokenizers.reconstruction import measure_reconstruction
+from plait.tokenizers.reconstruction import absolute_error, measure_reconstruction
 
 
 class PatchAutoencoder(nn.Module):
@@ -90,11 +90,10 @@ class PatchAutoencoder(nn.Module):
         if self.training and self.noise:
             latents = latents + self.noise * torch.randn_like(latents)
         reconstructions = self._draw(latents)
-        absolute = (reconstructions.detach().float().clamp(-1.0, 1.0) - images).abs()
         return LossTerms(
             sums={"reconstruction": measure_reconstruction(reconstructions, images, "squared").sum()},
             counts={"reconstruction": float(len(images))},
-            metrics={"absolute_error": (absolute.sum().item(), float(absolute.numel()))},
+            metrics={"absolute_error": absolute_error(reconstructions, images)},
         )
 
     def extra_repr(self) -> str:

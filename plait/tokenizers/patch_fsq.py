@@ -20,10 +20,9 @@ from torch import nn
 from vector_quantize_pytorch import FSQ
 
 from plait.axes import CodeGrid, Images, Tensor
-from plait.errors import VocabularyError
 from plait.records import LossTerms
 from plait.tokenizers.patch_transformer import PatchDecoder, PatchEncoder, count_patches
-from plait.tokenizers.reconstruction import Distance, measure_reconstruction
+from plait.tokenizers.reconstruction import Distance, absolute_error, check_codes, code_usage, measure_reconstruction
 
 
 class PatchFSQ(nn.Module):
@@ -92,11 +91,7 @@ class PatchFSQ(nn.Module):
             VocabularyError: a code lies outside [0, code_sizes[0]).
         """
         (grid,) = codes
-        if grid.numel() and (grid.min() < 0 or grid.max() >= self.code_sizes[0]):
-            raise VocabularyError(
-                f"Codes from {int(grid.min())} to {int(grid.max())}: expected 0 to {self.code_sizes[0] - 1} "
-                f"(FSQ levels {self.digit_sizes[0]}). Were the codes made by another tokenizer?"
-            )
+        check_codes(grid, self.code_sizes[0], f" (FSQ levels {self.digit_sizes[0]})")
         digits = self.quantizer.indices_to_codes(rearrange(grid, "b gh gw -> b (gh gw)").long())
         return self.decoder(digits, *grid.shape[-2:]).clamp(-1.0, 1.0)
 
@@ -111,13 +106,12 @@ class PatchFSQ(nn.Module):
         digits, codes = self._quantize(self.encoder(images))
         reconstructions = self.decoder(digits, *count_patches(*images.shape[-2:], self.patch_size))
         errors = measure_reconstruction(reconstructions, images, self.distance, self.foreground_weight)
-        absolute = (reconstructions.detach().float().clamp(-1.0, 1.0) - images).abs()
         return LossTerms(
             sums={"reconstruction": errors.sum()},
             counts={"reconstruction": float(len(images))},
             metrics={
-                "absolute_error": (absolute.sum().item(), float(absolute.numel())),
-                "code_usage_in_batch": (float(codes.unique().numel()), float(min(codes.numel(), self.code_sizes[0]))),
+                "absolute_error": absolute_error(reconstructions, images),
+                "code_usage_in_batch": code_usage(codes, self.code_sizes[0]),
             },
         )
 

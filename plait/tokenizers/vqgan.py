@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from plait.axes import CodeGrid, Images, Tensor
 from plait.decoders.vq import Latents, Level, MiddleBlocks, VQDecoder, check_widths, group_norm
-from plait.errors import RecipeError, VocabularyError
+from plait.errors import RecipeError
 from plait.records import LossTerms
-from plait.tokenizers.reconstruction import Distance, measure_reconstruction
+from plait.tokenizers.reconstruction import Distance, absolute_error, check_codes, code_usage, measure_reconstruction
 from plait.tokenizers.vector_quantizer import VectorQuantizer
 
 
@@ -98,11 +98,7 @@ class VQGAN(nn.Module):
             VocabularyError: a code lies outside the codebook.
         """
         (grid,) = codes
-        if grid.numel() and (grid.min() < 0 or grid.max() >= self.code_sizes[0]):
-            raise VocabularyError(
-                f"Codes from {int(grid.min())} to {int(grid.max())}: expected 0 to {self.code_sizes[0] - 1}. "
-                "Were the codes made by another tokenizer?"
-            )
+        check_codes(grid, self.code_sizes[0])
         return self.pixels(self.quantize.look_up(grid)).clamp(-1.0, 1.0)
 
     def latents(self, images: Images) -> Latents:
@@ -120,14 +116,13 @@ class VQGAN(nn.Module):
         quantized, codes, quantizer_losses = self.quantize(self.latents(images))
         reconstructions = self.pixels(quantized)
         errors = measure_reconstruction(reconstructions, images, self.distance, self.foreground_weight)
-        absolute = (reconstructions.detach().float().clamp(-1.0, 1.0) - images).abs()
         pictures = float(len(images))
         return LossTerms(
             sums={"reconstruction": errors.sum(), "quantizer": quantizer_losses.sum()},
             counts={"reconstruction": pictures, "quantizer": pictures},
             metrics={
-                "absolute_error": (absolute.sum().item(), float(absolute.numel())),
-                "code_usage_in_batch": (float(codes.unique().numel()), float(min(codes.numel(), self.code_sizes[0]))),
+                "absolute_error": absolute_error(reconstructions, images),
+                "code_usage_in_batch": code_usage(codes, self.code_sizes[0]),
             },
         )
 

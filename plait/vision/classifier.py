@@ -76,7 +76,7 @@ class AttributeClassifier(nn.Module):
             terms.counts["views"] = count
         return terms
 
-    def _say(self, pooled: Tensor, targets: Tensor) -> tuple[Tensor, tuple[float, float]]:
+    def _say(self, pooled: Tensor, targets: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor | float]]:
         is_real = targets >= 0
         own = is_real.sum(1)
         scores = functional.log_softmax(self.head(pooled).float(), dim=1)
@@ -84,9 +84,9 @@ class AttributeClassifier(nn.Module):
         # the lowest of the own.n highest scores of each picture
         highest = scores.detach().topk(targets.shape[1], dim=1).values
         found = picked.detach() >= highest.gather(1, own[:, None] - 1)
-        return -(picked.sum(1) / own).sum(), (float((found & is_real).sum()), float(own.sum()))
+        return -(picked.sum(1) / own).sum(), ((found & is_real).sum().float(), own.sum().float())
 
-    def _find(self, pooled: Tensor, originals: Images, numbers: Tensor) -> tuple[Tensor, tuple[float, float]]:
+    def _find(self, pooled: Tensor, originals: Images, numbers: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor | float]]:
         with torch.no_grad():
             looked_up = self.vision(originals).pooled
         asked, shown = (functional.normalize(each.float(), dim=1) for each in (pooled, looked_up))
@@ -94,4 +94,4 @@ class AttributeClassifier(nn.Module):
         is_double = (numbers[:, None] == numbers) & (own[:, None] != own)  # a picture is no negative of itself
         cosines = (asked @ shown.T / self.temperature).masked_fill(is_double, -torch.inf)
         loss = sum(functional.cross_entropy(view, own, reduction="sum") for view in (cosines, cosines.T)) / 2
-        return loss, (float((cosines.argmax(1) == own).sum()), float(len(own)))
+        return loss, ((cosines.argmax(1) == own).sum().float(), float(len(own)))
