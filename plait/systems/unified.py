@@ -116,7 +116,13 @@ class UnifiedModel(nn.Module):
         Raises:
             LayoutError: plain documents with targets that are no text.
         """
-        batch = self.builder.build(documents).to(self.device)
+        batch = self.builder.build(documents)
+        foreign = sum(int((wanted.segments > 0).sum()) for wanted in batch.wanted.values())
+        if is_plain and foreign:
+            raise LayoutError(
+                f"{foreign} targets are codes or markers, expected text alone: score such documents with is_plain=False."
+            )
+        batch = batch.to(self.device)
         was_training = self.training
         self.eval()
         try:
@@ -127,8 +133,10 @@ class UnifiedModel(nn.Module):
                 if not len(wanted.rows):
                     continue
                 states = head.states(hidden.index_select(0, wanted.places), wanted.local)
-                scored = states, wanted.segments.flatten(), wanted.local.flatten()
-                lse, target = _score_plain(head, *scored) if is_plain else head.score(*scored)
+                local = wanted.local.flatten()
+                lse, target = (
+                    head.rows[0].score(states, local) if is_plain else head.score(states, wanted.segments.flatten(), local)
+                )
                 # one row is one document here; a position may hold several codes
                 total.index_add_(0, wanted.rows.repeat_interleave(wanted.local.shape[1]), lse - target)
         finally:
@@ -199,12 +207,3 @@ class UnifiedModel(nn.Module):
         tokenizer = self.vision_tokenizer
         device = next(tokenizer.parameters()).device if isinstance(tokenizer, nn.Module) else "cpu"
         return tokenizer.decode(tuple(torch.from_numpy(level).to(device) for level in levels))
-
-
-def _score_plain(head: nn.Module, states: Tensor, segments: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
-    """As `head.score`, among the rows of text alone."""
-    if segments.any():
-        raise LayoutError(
-            f"{int((segments > 0).sum())} targets are codes or markers, expected text alone: score such documents with is_plain=False."
-        )
-    return head.rows[0].score(states, local)
