@@ -45,7 +45,7 @@ from lightning_modules.tracking.mirroring.fetch import fetch_run
 from lightning_modules.tracking.screen import draw_curves
 from plait.document import Document
 from plait.errors import CheckpointError, RecipeError
-from plait.protocols import Policy
+from plait.protocols import Policy, World
 from plait.runs import Run
 
 WANDB_PATH = re.compile(r"[^/\s]+/[^/\s]+/[^/\s]+")
@@ -186,7 +186,7 @@ class Desk(Run):
         return self._asker.policies
 
     @cached_property
-    def world(self) -> Any:
+    def world(self) -> World:
         """The data of the run.
 
         Raises:

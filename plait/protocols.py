@@ -7,9 +7,12 @@ part: what crosses between them is handed over by the builder.
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from PIL import Image
+
 from plait.axes import Embeddings, Float, Hidden, Images, Int, Tensor
 from plait.document import Document, ImageSpan, Span
-from plait.records import Generation, Layout, LossTerms, Reading, Side, Turn, VisionFeatures
+from plait.records import Generation, Layout, LossTerms, Reading, Side, Turn, Verdict, VisionFeatures
 
 
 @runtime_checkable
@@ -296,3 +299,45 @@ class UnifiedModel(Protocol):
         self, documents: Sequence[Document], policies: Mapping[str, Policy], seeds: Sequence[int], **budget: int
     ) -> list[Document]:
         """Document in, document out, batched. Holes are drawn; after the last span the model goes on until it ends the document."""
+
+
+@runtime_checkable
+class World(Protocol):
+    """Data: documents by number and pictures by their ids. Document *i* of a task and split is a pure function of *i*."""
+
+    splits: Sequence[str]
+    """the first is for training"""
+    tasks: Sequence[str]
+    is_closed: bool
+    """whether its words are all the words that there are"""
+    examinations: Any
+    """what it asks a model by itself (`plait.evaluation.examination.Examinations`); None: it knows no more than its documents say"""
+
+    def source(self, task: str, split: str) -> Sequence[Document]:
+        """The documents of a task. Raises RecipeError where the split has none."""
+
+    def picture(self, image_id: str) -> Image.Image:
+        """A picture. Raises DocumentError for an id that names none."""
+
+    def pixels(self, image_ids: Sequence[str]) -> np.ndarray:
+        """Pictures of one size: uint8 (n h w 3)."""
+
+    def image_ids(self, split: str, subset: str | None = None) -> list[str]:
+        """The distinct pictures of a split, or of a part of it that the world has a name for."""
+
+    def vocabulary_texts(self, glyphs: bool = True) -> Iterable[str]:
+        """Texts that a text tokenizer is trained on; with the names of single glyphs, where the world has such."""
+
+    def fingerprint(self) -> str:
+        """A hash of all that determines documents, pictures and splits."""
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Says how far pictures show what was asked for: an oracle of a world, or a model that looks."""
+
+    def judge(self, pictures: Sequence[Image.Image], requests: Sequence[str]) -> list[Mapping[str, Verdict]]:
+        """Per picture criterion -> verdict, given the request in words that it was drawn for. The criterion "all" asks for everything."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """How it judges: figures are comparable where this is equal."""

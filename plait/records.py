@@ -290,6 +290,21 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What a judge says of one criterion.
+
+    Args:
+        applicable: whether the request asks for anything of the kind; what is not asked for is neither right nor wrong.
+        score: from 0 (wrong) to 1 (right); 0 where it is not applicable.
+        reason: why, in words.
+    """
+
+    applicable: bool
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class VisionFeatures:
     """What a vision encoder sees.
 

@@ -25,9 +25,9 @@ LAYERS = {
     **{name: [*SEAMS, *ACTING] for name in ACTING},
     "systems": [*SEAMS, *ACTING, "vision", "tokenizers", "backbones", "heads", "decoders"],
     "data": [*SEAMS, *ACTING, *FILES],
-    "worlds": [*SEAMS, *ACTING, *FILES, "data"],
-    "evaluation": [*SEAMS, *ACTING, *FILES, "data", "worlds"],
-    "alignment": [*SEAMS, *ACTING, *FILES, "data", "worlds", "evaluation"],
+    "evaluation": [*SEAMS, *ACTING, *FILES, "data"],
+    "worlds": [*SEAMS, *ACTING, *FILES, "data", "evaluation"],  # a world says what it asks and who judges
+    "alignment": [*SEAMS, *ACTING, *FILES, "data", "evaluation", "worlds"],
     "checkpoints": [*SEAMS, *ACTING, *FILES],
     "samples": [*SEAMS, *ACTING, "rendering"],  # a record shows itself in a notebook
     "rendering": [*SEAMS, *ACTING, *FILES, "samples"],

@@ -9,6 +9,7 @@ from typing import Any
 
 from plait.backbones.subwords import SubwordTokenizer, train_subwords
 from plait.document import Document
+from plait.protocols import World
 from plait.systems.liquid import CHAT as GEMMA
 from plait.systems.synergen_vl import CHAT as INTERNLM
 from plait.worlds.emoji.told import Captions, ToldDialogues
@@ -21,7 +22,7 @@ WORDINGS = (GEMMA, INTERNLM)
 
 def train_subword_tokenizer(
     *,
-    world: Any,
+    world: World,
     template: Any,
     wordnet: WordNet,
     size: int,
@@ -44,7 +45,7 @@ def train_subword_tokenizer(
 def open_text_sources(
     *,
     wordnet: WordNet,
-    world: Any,
+    world: World,
     split: str = "train",
     captions: Sequence[str] = ("two_objects",),
     texts: Sequence[str] = ("text",),

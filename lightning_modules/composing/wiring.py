@@ -21,6 +21,7 @@ from plait.backbones.text import WordTokenizer, train_word_level
 from plait.data.squares import Squares
 from plait.document import Document
 from plait.errors import CheckpointError, RecipeError
+from plait.protocols import World
 from plait.sequence.markers import find_marks
 from plait.tiling import Tiling
 from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
@@ -35,7 +36,7 @@ SUBWORDS = "text_tokenizer"
 
 
 def train_text_tokenizer(
-    *, world: Any, template: Any, has_glyphs: bool = True, size: int = 2048, folders: Mapping[str, str | None] | None = None
+    *, world: World, template: Any, has_glyphs: bool = True, size: int = 2048, folders: Mapping[str, str | None] | None = None
 ) -> WordTokenizer:
     """A text tokenizer trained on the texts of the data and on the wording of a system: one id per word where the data has a closed
     vocabulary, subwords where it has not.
@@ -80,7 +81,7 @@ def _keep_subwords(tokenizer: SubwordTokenizer, folder: Path) -> None:
 
 
 def open_sources(
-    *, world: Any, tasks: Sequence[str], split: str = "train", wordnet: WordNet | None = None
+    *, world: World, tasks: Sequence[str], split: str = "train", wordnet: WordNet | None = None
 ) -> Mapping[str, Sequence[Document]]:
     """task -> its documents of one split.
 
@@ -93,7 +94,7 @@ def open_sources(
 
 def open_pools(
     *,
-    world: Any,
+    world: World,
     subsets: Sequence[str] = ("centred", "placed", "two_objects", "glyphs"),
     split: str = "train",
     order: Callable[[str], Any] | None = None,
@@ -103,16 +104,11 @@ def open_pools(
     Args:
         order: image id -> what the ids are sorted by; None leaves them as the world has them.
     """
-    pools = {
-        name: world.image_ids(split, name)
-        if name in ("scenes", "glyphs", "dense", "pictures")
-        else [scene.id for scene in getattr(world.pools(split), name)]
-        for name in subsets
-    }
+    pools = {name: world.image_ids(split, name) for name in subsets}
     return pools if order is None else {name: sorted(pool, key=order) for name, pool in pools.items()}
 
 
-def open_pixels(*, world: Any, tiling: Tiling | None, image_size: Sequence[int]) -> Pixels:
+def open_pixels(*, world: World, tiling: Tiling | None, image_size: Sequence[int]) -> Pixels:
     """Pictures that a vision tokenizer learns from: those of a world as they are, or squares of them as they will be read.
 
     Args:
@@ -124,7 +120,7 @@ def open_pixels(*, world: Any, tiling: Tiling | None, image_size: Sequence[int])
     return world.pixels if tiling is None else Squares(world, tiling, _square_side(image_size)).pixels
 
 
-def open_codes(*, folder: str | None, vision_tokenizer: nn.Module, world: Any, tiling: Tiling | None = None) -> Codes:
+def open_codes(*, folder: str | None, vision_tokenizer: nn.Module, world: World, tiling: Tiling | None = None) -> Codes:
     """Codes of a world's pictures: read from a cache, or encoded when they are asked for where there is none.
 
     Args:
@@ -138,7 +134,7 @@ def open_codes(*, folder: str | None, vision_tokenizer: nn.Module, world: Any, t
     return CodeCache(folder, hash_tokenizer(vision_tokenizer), _fingerprint(world, tiling)).__getitem__
 
 
-def _fingerprint(world: Any, tiling: Tiling | None) -> str:
+def _fingerprint(world: World, tiling: Tiling | None) -> str:
     return world.fingerprint() if tiling is None else f"{world.fingerprint()} {tiling}"
 
 
@@ -151,7 +147,7 @@ class LiveCodes:
         tiling: see `open_codes`.
     """
 
-    def __init__(self, vision_tokenizer: nn.Module, world: Any, tiling: Tiling | None = None) -> None:
+    def __init__(self, vision_tokenizer: nn.Module, world: World, tiling: Tiling | None = None) -> None:
         self.vision_tokenizer, self.world, self.tiling = vision_tokenizer.eval(), world, tiling
         self._known: dict[str, tuple[np.ndarray, ...]] = {}
 
@@ -168,7 +164,7 @@ class LiveCodes:
 def encode_world(
     *,
     vision_tokenizer: nn.Module,
-    world: Any,
+    world: World,
     folder: str,
     splits: Sequence[str],
     tiling: Tiling | None = None,
@@ -216,7 +212,7 @@ def _tell(pictures: int, encoded: int, loggers: Mapping[str, Any] | None) -> dic
     return counts
 
 
-def read_images(world: Any, names: Sequence[str], vision_tokenizer: nn.Module) -> torch.Tensor:
+def read_images(world: World, names: Sequence[str], vision_tokenizer: nn.Module) -> torch.Tensor:
     """Pictures of a world -> (n 3 h w) in [-1, 1].
 
     Raises:
@@ -233,7 +229,7 @@ def read_images(world: Any, names: Sequence[str], vision_tokenizer: nn.Module) -
     return _to_tensor(pixels)
 
 
-def read_tiles(world: Any, names: Sequence[str], vision_tokenizer: nn.Module, tiling: Tiling | None) -> list[torch.Tensor]:
+def read_tiles(world: World, names: Sequence[str], vision_tokenizer: nn.Module, tiling: Tiling | None) -> list[torch.Tensor]:
     """For each picture of a world its tiles (t 3 h w) in [-1, 1]; without a tiling the picture itself, as one.
 
     Raises:

@@ -19,7 +19,7 @@ from plait.data.mixture import encode_images
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import DocumentError, RecipeError
 from plait.images import check_fit
-from plait.protocols import Policy
+from plait.protocols import Policy, World
 from plait.samples import Sample
 from plait.tiling import Tiling
 
@@ -54,7 +54,7 @@ class Asker:
         image_policy: Policy,
         fit: str = "crop",
         tiling: Tiling | None = None,
-        world: Callable[[], Any] | None = None,
+        world: Callable[[], World] | None = None,
     ) -> None:
         check_fit(fit)
         if not hasattr(model, "template") or model.vision_tokenizer is None:

@@ -1,10 +1,10 @@
 """The judge of the default world beside a desk: what its model draws and writes is read as an evaluation reads it, in small."""
 
 from lightning_modules.composing.wiring import LiveCodes
-from lightning_modules.jobs.examination import open_oracle
+from lightning_modules.jobs.examination import require_judge
 from lightning_modules.workbench import Desk
 from plait.evaluation.bench import Bench
-from plait.evaluation.reconstruction import calibrate_oracle
+from plait.worlds.emoji.examinations.reconstruction import calibrate_oracle
 
 
 def open_bench(desk: Desk, n: int = 16, calibrated_on: int = 200) -> Bench:
@@ -15,9 +15,9 @@ def open_bench(desk: Desk, n: int = 16, calibrated_on: int = 200) -> Bench:
         calibrated_on: scenes of training, redrawn by the run's tokenizer: the oracle is told how blurred a right picture may be.
 
     Raises:
-        RecipeError: the data has no oracle.
+        RecipeError: nobody judges pictures of this data.
     """
     codes = LiveCodes(desk.model.vision_tokenizer, desk.world)
-    bench = Bench(desk.model, desk.world, open_oracle(desk.world), codes, desk.policies, n=n)
+    bench = Bench(desk.model, desk.world, require_judge(desk.world), codes, desk.policies, n=n)
     calibrate_oracle(bench, num_pictures=calibrated_on)
     return bench

@@ -18,6 +18,7 @@ from lightning_modules.composing.wiring import LiveCodes
 from plait.document import ImageSpan
 from plait.errors import DocumentError, PlaitError, RecipeError
 from plait.images import check_fit, fit_square, open_image, to_rgb
+from plait.protocols import World
 from plait.tiling import Tiling
 
 Source = str | PathLike[str] | Image.Image | np.ndarray
@@ -43,7 +44,7 @@ class Shelf:
         vision_tokenizer: Any,
         fit: str = "crop",
         tiling: Tiling | None = None,
-        world: Callable[[], Any] | None = None,
+        world: Callable[[], World] | None = None,
     ) -> None:
         check_fit(fit)
         self.fit, self.tiling, self._world = fit, tiling, world
@@ -129,7 +130,7 @@ class Shelf:
         self._own[image_id] = shown
         return image_id
 
-    def _open_world(self) -> Any:
+    def _open_world(self) -> World:
         if self._world is None:
             raise DocumentError(
                 "This model comes without the data of its run. Expected a picture of your own. Next: give a file."

@@ -11,19 +11,22 @@ from lightning_modules.jobs.examination import flatten, list_items, write_sheets
 from plait.atomic import write_json
 from plait.document import ImageSpan
 from plait.evaluation.bench import Bench
-from plait.evaluation.blind import BlindAnswers
 from plait.evaluation.features import FeatureSpace
-from plait.evaluation.protocol import Evaluation, list_training_scenes
-from plait.evaluation.reconstruction import judge_glyphs, judge_reconstruction
-from plait.evaluation.retrieval import Render, judge_retrieval
-from plait.evaluation.verifier import Oracle
+from plait.evaluation.protocol import Evaluation
 from plait.images import to_tensor
+from plait.protocols import World
+from plait.worlds.emoji import EmojiWorld
+from plait.worlds.emoji.examinations.blind import BlindAnswers
+from plait.worlds.emoji.examinations.plan import list_training_scenes
+from plait.worlds.emoji.examinations.reconstruction import judge_glyphs, judge_reconstruction
+from plait.worlds.emoji.examinations.retrieval import Render, judge_retrieval
+from plait.worlds.emoji.oracle import Oracle
 
 Examine = Callable[[nn.Module, Path], Mapping[str, Any]]
 
 
-def examine_vision(*, world: Any, render: Render, n: int = 1000, seed: int = 0) -> Examine:
-    """Retrieval with the encoder of an `AttributeClassifier`; see plait.evaluation.retrieval."""
+def examine_vision(*, world: EmojiWorld, render: Render, n: int = 1000, seed: int = 0) -> Examine:
+    """Retrieval with the encoder of an `AttributeClassifier`; see plait.worlds.emoji.examinations.retrieval."""
 
     def examine(model: nn.Module, folder: Path) -> Mapping[str, Any]:
         figures, records = judge_retrieval(FeatureSpace("vision base", model.vision), world, render, n, seed)
@@ -33,9 +36,9 @@ def examine_vision(*, world: Any, render: Render, n: int = 1000, seed: int = 0) 
 
 
 def examine_pixels(
-    *, world: Any, splits: Sequence[str] = ("val", "test_pair", "test_combo"), n: int = 300, seed: int = 0
+    *, world: EmojiWorld, splits: Sequence[str] = ("val", "test_pair", "test_combo"), n: int = 300, seed: int = 0
 ) -> Examine:
-    """Pixel error, and what the oracle still reads, after encoding and decoding; see plait.evaluation.reconstruction."""
+    """Pixel error, and what the oracle still reads, after encoding and decoding; see plait.worlds.emoji.examinations.reconstruction."""
     oracle, blind = Oracle(world), BlindAnswers(list_training_scenes(world))
 
     def examine(model: nn.Module, folder: Path) -> Mapping[str, Any]:
@@ -55,7 +58,7 @@ def examine_pixels(
 class _Reconstructed:
     """An autoencoder as what a bench decodes pictures with: a span stands for its picture, encoded and decoded."""
 
-    def __init__(self, autoencoder: nn.Module, world: Any) -> None:
+    def __init__(self, autoencoder: nn.Module, world: World) -> None:
         self.autoencoder, self.world = autoencoder, world
 
     def pictures(self, spans: Sequence[ImageSpan]) -> torch.Tensor:

@@ -1,4 +1,5 @@
-"""The job of `plait-evaluate`: choose the sampler on val, examine every split, keep figures, sheets and samples in the run folder.
+"""The job of `plait-evaluate`: choose the sampler on val, examine every split, keep figures, sheets and samples in the run folder. What is
+asked is the world's affair; where it knows no more than its documents, they are (plait/evaluation/documents.py).
 
 It writes evaluation.json (every figure with interval, n, baselines and policy), summary.json (flat: key -> value), items.json
 (every judged item with its scores), table.md and table.json (the common table: headlines, protocol, what was skipped, seconds),
@@ -9,7 +10,6 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,23 @@ from PIL import Image
 
 from lightning_modules.jobs.comparison import write_table
 from plait.atomic import write_json
+from plait.document import Document
 from plait.errors import RecipeError
 from plait.evaluation.bench import Bench, Codes
 from plait.evaluation.cost import measure, summarise_cost
+from plait.evaluation.documents import open_examinations
+from plait.evaluation.examination import Examinations
 from plait.evaluation.features import FeatureSpace
 from plait.evaluation.figures import DEFECTS, MAIN, Record
-from plait.evaluation.glosses import keep_shares
-from plait.evaluation.protocol import DEFAULT_PLAN, TEXT_PLAN, WRITTEN_EXAMINATIONS, Evaluation, evaluate
-from plait.evaluation.reconstruction import calibrate_oracle
+from plait.evaluation.protocol import Evaluation, evaluate
+from plait.evaluation.retention import keep_shares
 from plait.evaluation.table import tabulate_run
-from plait.evaluation.tuning import choose_image_policy
-from plait.evaluation.verifier import Oracle
-from plait.protocols import Policy
+from plait.protocols import Judge, Policy, World
 from plait.rendering import Cell, contact_sheet, draw_sample, stack_samples, write_samples
 from plait.samples import Sample
 from plait.sequence.chat import ChatWording
 
+ITEMS = "items.json"
 SHOWN_SAMPLES = 12
 SHEET_WIDTH, WHOLE_SAMPLES = 1300, 16
 """pixels of a sheet of whole samples, and how many it has"""
@@ -42,13 +43,15 @@ log = logging.getLogger(__name__)
 def examine(
     *,
     model: Any,
-    world: Any,
+    world: World,
     codes: Codes,
     folder: str,
     text_policy: Policy,
     prose_policy: Policy,
+    image_policy: Policy,
     image_policies: Mapping[str, Policy],
-    plan: Mapping[str, Sequence[str]] = DEFAULT_PLAN | TEXT_PLAN,
+    documents: Mapping[str, Sequence[Document]] | None = None,
+    plan: Mapping[str, Sequence[str]] | None = None,
     kept_of: str | None = None,
     n: int = 300,
     tuning_n: int = 96,
@@ -64,9 +67,12 @@ def examine(
 
     Args:
         text_policy: of captions and answers; `prose_policy` of stories.
+        image_policy: of pictures, where nobody judges them.
         image_policies: candidates; the one that draws most val scenes rightly is used for every figure. Where the plan has nothing that is
             drawn or decoded, none is tried and the oracle is not calibrated.
-        kept_of: folder of the evaluation of the language model that this one started from: what is left of its text ability is said.
+        documents: what the run held out, worded as it learns them; None has the world's worded by the template.
+        plan: split -> names of examinations; None asks what the world asks, or else what its documents have.
+        kept_of: an evaluated run, or its evaluation, that this model was trained from: what is left of each of its figures is said.
         n: prompts per figure; `tuning_n` for each candidate.
         costs: what training recorded (tokens, seconds), reported beside the figures.
         features: the encoder of the distribution figures; None leaves them out.
@@ -78,35 +84,40 @@ def examine(
         The flat summary.
 
     Raises:
-        RecipeError: the data has no oracle.
+        RecipeError: the plan names what there is not, or `kept_of` holds no evaluation or shares no figure.
+        DocumentError: `kept_of` was examined on other items.
     """
     place = Path(folder)
+    base = None if kept_of is None else read_items(kept_of)
+    examinations = open_examinations(world, next(iter((documents or {}).values()), ()))
+    known, plan = examinations.examinations, examinations.plan if plan is None else plan
     policies = {"text": text_policy, "prose": prose_policy}
     bench = Bench(
-        model, world, open_oracle(world), codes, policies | {"image": text_policy}, n=n, batch_size=batch_size, seed=seed
+        model, world, examinations.judge, codes, policies | {"image": text_policy}, n=n, batch_size=batch_size, seed=seed
     )
+    candidates = image_policies if examinations.judge is not None else {"image_policy": image_policy}
     with measure() as reading:
         chosen, choices = "none", {}
         if model.vision_tokenizer is not None:
-            chosen, policies["image"] = next(iter(image_policies.items()))
-        if model.vision_tokenizer is not None and not {name for names in plan.values() for name in names} <= {
-            *WRITTEN_EXAMINATIONS
-        }:
-            choices["calibration"] = asdict(calibrate_oracle(bench))
-            choice = choose_image_policy(bench, image_policies, tuning_n)
+            chosen, policies["image"] = next(iter(candidates.items()))
+        draws = any(known[name].draws for names in plan.values() for name in names if name in known)
+        if model.vision_tokenizer is not None and draws and examinations.judge is not None:
+            choices["calibration"] = examinations.calibrate(bench)
+            choice = examinations.choose(bench, candidates, tuning_n)
             log.info("image policy %r of %s (share of right val pictures)", choice.name, choice.shares)
             chosen, policies["image"] = choice.name, choice.policy
             choices["tuning"] = {"chosen": choice.name, "val_shares": choice.shares}
         found = evaluate(
             model,
             world,
-            bench.oracle,
+            bench.judge,
             codes,
             policies,
             n=n,
             plan=plan,
             batch_size=batch_size,
             seed=seed,
+            examinations=examinations,
             is_calibrated=True,
             features=features,
             on_progress=log.info,
@@ -115,31 +126,49 @@ def examine(
     cost = summarise_cost(model.parts, frame.length() if frame else 0).to_dict() | dict(costs or {})
     cost |= {"evaluation_duration_s": reading.duration_s, "evaluation_peak_memory_bytes": reading.peak_memory_bytes}
     items = list_items(found)
-    if kept_of is not None:
-        shares = keep_shares(items, _read_items(kept_of))
-        found = replace(found, results=found.results | {key: figure.to_dict() for key, figure in shares.items()})
+    if base is not None:
+        kept = keep_shares(items, base, examinations.about.losses)
+        found.results.update({key: figure.to_dict() for key, figure in kept.items() if figure.n})
+        skipped = {key: {"prompts": f.skipped, "reason": f.reason} for key, f in kept.items() if f.skipped}
+        found.facts["skipped"] |= skipped
     write_json(place / "evaluation.json", {"results": found.results, "facts": found.facts | choices, "cost": cost})
     summary = flatten(found, cost, chosen)
     write_json(place / "summary.json", summary)
-    write_json(place / "items.json", items)
+    write_json(place / ITEMS, items)
     write_sheets(found, place, sheet_cells, getattr(model.template, "wording", None))
     write_table(tabulate_run(name, found.results, found.facts), place)
     return summary
 
 
-def open_oracle(world: Any) -> Oracle:
-    """The judge of a world.
+def find_examinations(world: World, names: Sequence[str]) -> Examinations:
+    """What a world asks, if it asks all of this.
 
     Raises:
-        RecipeError: there is none for this data.
+        RecipeError: it does not.
     """
-    if not hasattr(type(world), "sprites"):
+    found = open_examinations(world)
+    missing = sorted(set(names) - set(found.examinations))
+    if missing:
         raise RecipeError(
-            f"The data of this run is a {type(world).__name__}, expected EmojiWorld: the oracle judges only that, and of other data nobody "
-            "knows what is right. Next: read the losses on held-out rows (val/... in metrics.jsonl) and the samples/ of the run, or draw "
-            "with plait-generate."
+            f"The data of this run is a {type(world).__name__}, which asks {sorted(found.examinations)} and not {missing}. Expected "
+            "examinations that it has. Next: name one of these, or take callbacks.gallery.draw=${gallery} for documents to be looked at."
         )
-    return Oracle(world)
+    return found
+
+
+def require_judge(world: World) -> Judge:
+    """The judge of a world's pictures.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    judge = open_examinations(world).judge
+    if judge is None:
+        raise RecipeError(
+            f"The data of this run is a {type(world).__name__}, of whose pictures nobody knows what is right: expected data with a judge. "
+            "Next: plait-evaluate says what its documents say (losses, choices, answers), plait-generate draws."
+        )
+    return judge
 
 
 def list_items(found: Evaluation) -> dict[str, list[dict[str, Any]]]:
@@ -152,15 +181,24 @@ def list_items(found: Evaluation) -> dict[str, list[dict[str, Any]]]:
     return items
 
 
-def _read_items(folder: str) -> dict[str, list[dict[str, Any]]]:
-    path = Path(folder) / "items.json"
-    if not path.is_file():
-        raise RecipeError(f"kept_of={folder} holds no items.json: expected the folder of a finished plait-evaluate. Make one.")
+def read_items(folder: str) -> dict[str, list[dict[str, Any]]]:
+    """The judged items of an evaluation, or of the last one of a run.
+
+    Raises:
+        RecipeError: there is none, or it is damaged.
+    """
+    place = Path(folder)
+    paths = [path for pattern in ("", "evaluation/", "evaluation/*/") for path in sorted(place.glob(f"{pattern}{ITEMS}"))]
+    if not paths:
+        raise RecipeError(
+            f"kept_of={folder} holds no {ITEMS}: expected the folder of a finished plait-evaluate, or of a run that was evaluated. Next: "
+            f"plait-evaluate run={folder}"
+        )
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(paths[-1].read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise RecipeError(
-            f"{path} is damaged: {error}. Expected what plait-evaluate wrote. Next: evaluate that model again."
+            f"{paths[-1]} is damaged: {error}. Expected what plait-evaluate wrote. Next: evaluate that model again."
         ) from error
 
 
@@ -196,9 +234,11 @@ def write_sheets(found: Evaluation, folder: Path, num_cells: int, wording: ChatW
 
 def _draw_sheet(records: Sequence[Record], samples: Sequence[Sample], title: str) -> Image.Image | None:
     judged = [(r, sample, bool(r.scores[MAIN])) for r, sample in zip(records, samples, strict=True) if MAIN in r.scores]
+    if not any(record.scores for record in records):  # to be looked at: nobody says what is right
+        judged = [(record, sample, None) for record, sample in zip(records, samples, strict=True)]
     if not any(_has_drawn(record) for record, _, _ in judged):
         return None
-    if all(len(record.pictures) == 1 for record, _, _ in judged):
+    if all(len(record.pictures) == 1 and record.scores for record, _, _ in judged):
         cells = [Cell(record.pictures[0], f"{record.expected} | {record.found}", right) for record, _, right in judged]
         return contact_sheet(cells, columns=8, title=title)
     drawn = [draw_sample(sample, width=SHEET_WIDTH, is_right=right) for _, sample, right in judged[:WHOLE_SAMPLES]]
@@ -223,10 +263,11 @@ def to_sample(record: Record, wording: ChatWording | None = None) -> Sample:
         if name in DEFECTS:
             name, value = name.removeprefix("un"), 1.0 - value
         scores["right" if name == MAIN else name] = bool(value) if value in (0, 1) else float(value)
+    read = {"expected": record.expected, "found": record.found}
     return Sample(
         record.document,
         lambda span: pictures.get(id(span)),  # drawn pictures of one document may share an id: the span decides
-        {**scores, "expected": record.expected, "found": record.found},
+        {**scores, **(read if record.scores else {})},
         record.seed,
         record.prompt,
         record.key,

@@ -11,20 +11,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_modules.jobs.examination import open_oracle, to_sample
+from lightning_modules.jobs.examination import find_examinations, to_sample
 from plait.data.mixture import encode_images
 from plait.document import Document, ImageSpan
 from plait.evaluation.bench import Bench, Codes
-from plait.evaluation.blind import BlindAnswers
-from plait.evaluation.protocol import EXAMINATIONS, list_training_scenes
+from plait.evaluation.continuation import cut_prompt
 from plait.images import to_pictures, to_tensor
-from plait.protocols import Policy
+from plait.protocols import Policy, World
 from plait.samples import Sample
 
 
 def examine_a_few(
     *,
-    world: Any,
+    world: World,
     codes: Codes,
     text_policy: Policy,
     prose_policy: Policy,
@@ -36,17 +35,19 @@ def examine_a_few(
     """A gallery of `n` judged items per examination.
 
     Args:
-        examinations: names of `plait.evaluation.protocol.EXAMINATIONS`.
+        examinations: names of examinations of the world.
+
+    Raises:
+        RecipeError: it has none of this name.
     """
-    oracle = open_oracle(world)
+    asked = find_examinations(world, examinations)
     policies = {"text": text_policy, "prose": prose_policy, "image": image_policy}
-    blind = BlindAnswers(list_training_scenes(world, 50))
 
     def draw(model: nn.Module) -> list[Sample]:
-        bench, wording = Bench(model, world, oracle, codes, policies, n=n), getattr(model.template, "wording", None)
-        return [
-            to_sample(record, wording) for name in examinations for record in EXAMINATIONS[name](bench, blind, split)[1][:n]
-        ]
+        bench, wording = Bench(model, world, asked.judge, codes, policies, n=n), getattr(model.template, "wording", None)
+        blind = asked.prepare(bench, is_brief=True)
+        judged = (asked.examinations[name](bench, blind, split)[1][:n] for name in examinations)
+        return [to_sample(record, wording) for records in judged for record in records]
 
     return draw
 
@@ -54,7 +55,7 @@ def examine_a_few(
 def complete_a_few(
     *,
     documents: Mapping[str, Sequence[Document]],
-    world: Any,
+    world: World,
     codes: Codes,
     text_policy: Policy,
     image_policy: Policy,
@@ -84,7 +85,7 @@ def complete_a_few(
 
 def complete(
     model: Any,
-    world: Any,
+    world: World,
     prompts: Sequence[Document],
     policies: Mapping[str, Policy],
     seeds: Sequence[int],
@@ -114,22 +115,12 @@ def complete(
     return samples
 
 
-def cut_prompt(document: Document) -> Document:
-    """An encoded document up to the first span after its beginning that is to be learned; a picture there becomes a hole."""
-    first = next((index for index, span in enumerate(document.spans) if span.loss and index), len(document.spans))
-    spans = tuple(
-        replace(span, loss=False, **({"begin_loss": False} if isinstance(span, ImageSpan) else {})) for span in document.spans
-    )
-    hole = (ImageSpan("drawn", form="codes"),) if first < len(spans) and isinstance(spans[first], ImageSpan) else ()
-    return Document((*spans[:first], *hole), id=document.id, ends=False)
-
-
 def _find(drawn: Mapping[int, Any], given: Mapping[str, Any], span: ImageSpan) -> Any:
     return drawn.get(id(span), given.get(span.image_id))
 
 
 def reconstruct_a_few(
-    *, world: Any, split: str = "val", n: int = 12, subsets: Sequence[str] = ("scenes", "glyphs")
+    *, world: World, split: str = "val", n: int = 12, subsets: Sequence[str] = ("scenes", "glyphs")
 ) -> Callable[[nn.Module], list[Sample]]:
     """A gallery of pictures beside what a vision tokenizer makes of them: `n` of each subset, spread over it."""
     pools = [world.image_ids(split, subset) for subset in subsets]

@@ -7,17 +7,14 @@ from typing import Any
 from torch import nn
 
 from lightning_modules.jobs.bases import Examine
-from lightning_modules.jobs.examination import open_oracle
+from lightning_modules.jobs.examination import find_examinations
 from plait.evaluation.bench import Bench, Codes
-from plait.evaluation.blind import BlindAnswers
-from plait.evaluation.protocol import EXAMINATIONS, HEADLINES, TEXT_EXAMINATIONS, list_training_scenes
-from plait.evaluation.reconstruction import calibrate_oracle
-from plait.protocols import Policy
+from plait.protocols import Policy, World
 
 
 def examine_learning(
     *,
-    world: Any,
+    world: World,
     codes: Codes,
     text_policy: Policy,
     image_policy: Policy,
@@ -28,20 +25,21 @@ def examine_learning(
     """The columns of the common table that some examinations fill; the same prompts and seeds each time.
 
     Args:
-        plan: split -> names of `plait.evaluation.protocol.EXAMINATIONS`.
+        plan: split -> names of examinations of the world.
         n: prompts of each.
     """
-    oracle, blind = open_oracle(world), BlindAnswers(list_training_scenes(world, 50))
+    names = [name for names in plan.values() for name in names]
+    asked = find_examinations(world, names)
     policies = {"text": text_policy, "prose": text_policy, "image": image_policy}
-    has_pictures = any(name not in TEXT_EXAMINATIONS for names in plan.values() for name in names)
-    state = {"is_calibrated": not has_pictures}
+    state = {"is_calibrated": not any(asked.examinations[name].needs_pictures for name in names)}
 
     def examine(model: nn.Module, folder: Path) -> Mapping[str, Any]:
-        bench = Bench(model, world, oracle, codes, policies, n=n, seed=seed)
+        bench = Bench(model, world, asked.judge, codes, policies, n=n, seed=seed)
         if not state["is_calibrated"]:  # on reconstructions of training pictures: the same at every step
-            calibrate_oracle(bench)
+            asked.calibrate(bench)
             state["is_calibrated"] = True
-        found = [EXAMINATIONS[name](bench, blind, split)[0] for split, names in plan.items() for name in names]
-        return {key: figure.value for figures in found for key, figure in figures.items() if key.partition("/")[2] in HEADLINES}
+        blind = asked.prepare(bench, is_brief=True)
+        found = [asked.examinations[name](bench, blind, split)[0] for split, names in plan.items() for name in names]
+        return {key: figure.value for figures in found for key, figure in figures.items() if asked.about.is_headline(key)}
 
     return examine

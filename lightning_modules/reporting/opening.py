@@ -5,21 +5,19 @@ better than an answer that did not need the skill, is said first.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from lightning_modules.reporting.groups import Groups, find_number
 from lightning_modules.reporting.results import list_values
 from lightning_modules.reporting.sources import EVALUATION, METRICS, Place, Reader
 from lightning_modules.reporting.spec import Bar, Block, Chart, Number, Prose, Samples, Section, Source, Strip, Term
-from plait.evaluation.about import RECALL, SPLITS, explain, name_skill
+from plait.evaluation.about import About
 from plait.evaluation.figures import find_best_blind, find_best_lookup
-from plait.evaluation.protocol import HEADLINES
 
 Sentence = tuple[str | Number, ...]
 Expected = Mapping[str, Sequence[float]]
 """figure name -> (lowest, highest) that the recipe is held to"""
-SHOWN = {"two_objects": "two_objects", "edits": "edits", "captions": "captions", "vqa_where": "vqa", "stories": "stories"}
-"""figures of which a sample stands at the top, where there are any -> whose skill it shows"""
 SURE = 0.95
 """from here on "nearly always\""""
 MOST = 5
@@ -50,14 +48,13 @@ def open_report(reader: Reader, runs: Sequence[Place], evaluations: Groups, expe
 
 
 def _show_evaluation(reader: Reader, place: Place) -> tuple[Samples, ...]:
-    results = reader.json(place.folder / EVALUATION)["results"]
-    splits = sorted(dict.fromkeys(key.split("/")[0] for key in results), key=_order)
+    about, results = reader.about(place.folder), reader.json(place.folder / EVALUATION)["results"]
+    splits = sorted(dict.fromkeys(key.split("/")[0] for key in results), key=partial(_order, about))
     found = []
-    for name, skill in SHOWN.items():
-        key = next((f"{split}/{name}" for split in splits if f"{split}/{name}" in results), None)
-        file = f"samples/{str(key).replace('/', '-')}.json"
-        if key and (place.folder / file).is_file():
-            found.append(Samples(name_skill(skill), place.id, file, 1, rank=0))
+    for name, skill in about.shown.items():
+        files = (f"samples/{split}-{name}.json" for split in splits)
+        if file := next((file for file in files if (place.folder / file).is_file()), None):
+            found.append(Samples(about.name_skill(skill), place.id, file, 1, rank=0))
     return tuple(found[: MOST - 1])
 
 
@@ -72,9 +69,10 @@ def _show_runs(runs: Sequence[Place]) -> tuple[Samples, ...]:
     return tuple(found[:3])
 
 
-def _order(split: str) -> tuple[bool, int]:
+def _order(about: About, key: str) -> tuple[bool, int]:
     """Splits that ask something new first, in the order in which they are told."""
-    known = [*(name for name in SPLITS if name not in RECALL), *RECALL]
+    split = key.split("/")[0]
+    known = [*(name for name in about.splits if name not in about.recall), *about.recall]
     return split not in known, known.index(split) if split in known else 0
 
 
@@ -95,8 +93,9 @@ def _tell_runs(reader: Reader, runs: Sequence[Place]) -> Iterator[Sentence]:
 
 def _judge(reader: Reader, places: Sequence[Place], expected: Expected) -> Iterator[Sentence]:
     """Up to five sentences on one configuration."""
-    results = reader.json(places[0].folder / EVALUATION)["results"]
-    keys = [key for key in results if key.split("/")[1] in HEADLINES and _is_share(results[key])]
+    about, results = reader.about(places[0].folder), reader.json(places[0].folder / EVALUATION)["results"]
+    name_skill = about.name_skill
+    keys = [key for key in results if about.is_headline(key) and _is_share(results[key])]
     values = {key: list_values(reader, key, places) for key in keys}
     below = [key for key in keys if key in expected and values[key][0].value < expected[key][0]]
     if below:
@@ -105,8 +104,8 @@ def _judge(reader: Reader, places: Sequence[Place], expected: Expected) -> Itera
             "; ",
         )
         yield ("Below what is expected: ", *found, ". Another seed may do better.")
-    new = sorted((key for key in keys if key.split("/")[0] not in RECALL), key=lambda key: _order(key.split("/")[0]))
-    asked = [key for key in new or keys if _is_skill(key)]
+    new = sorted((key for key in keys if not about.is_recall(key)), key=partial(_order, about))
+    asked = [key for key in new or keys if _is_skill(about, key)]
     blind = {key: (find_best_blind(results[key]["baselines"]) or ("", 0.0))[1] for key in asked}
     weak = [key for key in asked if values[key][1].value <= blind[key]]
     sure = [key for key in asked if key not in weak and values[key][1].value >= SURE]
@@ -118,18 +117,22 @@ def _judge(reader: Reader, places: Sequence[Place], expected: Expected) -> Itera
     ):
         if members:
             equal = [key for key in members if key not in weak and _is_looked_up(results[key], values[key])]
-            yield (*_list(words, members, values), *_tell_lookups(equal))
+            yield (*_list(about, words, members, values), *_tell_lookups(about, equal))
+    losses = [key for key in results if about.is_headline(key) and key.split("/")[1] in about.losses]
+    if losses:
+        costs = ((f"{about.explain(key)} ", *list_values(reader, key, places)[:1]) for key in losses[:MOST])
+        yield ("What unseen documents cost it: ", *_join(costs, "; "), ".")
     yield (_tell_seeds(len(places)),)
 
 
-def _list(words: str, keys: Sequence[str], values: Mapping[str, Sequence[Number]]) -> Sentence:
+def _list(about: About, words: str, keys: Sequence[str], values: Mapping[str, Sequence[Number]]) -> Sentence:
     said: list[Sentence] = []
     for split in dict.fromkeys(key.split("/")[0] for key in keys):
         own = [key for key in keys if key.split("/")[0] == split]
-        named = _join(((f"{name_skill(key)} ", values[key][0]) for key in own[:MOST]), ", ")
+        named = _join(((f"{about.name_skill(key)} ", values[key][0]) for key in own[:MOST]), ", ")
         more = f" and {len(own) - MOST} more" if len(own) > MOST else ""
-        about = f" ({SPLITS[split]})" if split in SPLITS else ""
-        said.append((f"on {split}{about} ", *named, more))
+        meaning = f" ({about.splits[split]})" if split in about.splits else ""
+        said.append((f"on {split}{meaning} ", *named, more))
     return (f"{words}: ", *_join(iter(said), "; "), ".")
 
 
@@ -152,15 +155,15 @@ def _is_looked_up(figure: Mapping[str, Any], values: Sequence[Number]) -> bool:
     return lookup is not None and values[1].value <= lookup[1]
 
 
-def _tell_lookups(keys: Sequence[str]) -> tuple[str, ...]:
+def _tell_lookups(about: About, keys: Sequence[str]) -> tuple[str, ...]:
     if not keys:
         return ()
-    named = dict.fromkeys(f"{name_skill(key)} ({key.split('/')[0]})" for key in keys)
+    named = dict.fromkeys(f"{about.name_skill(key)} ({key.split('/')[0]})" for key in keys)
     return (f" A table of what was seen, without a model, does as well on {', '.join(named)}.",)
 
 
-def _is_skill(key: str) -> bool:
-    return name_skill(key) != key.split("/")[1]
+def _is_skill(about: About, key: str) -> bool:
+    return about.name_skill(key) != key.split("/")[1]
 
 
 def _is_share(figure: Mapping[str, Any]) -> bool:
@@ -168,12 +171,14 @@ def _is_share(figure: Mapping[str, Any]) -> bool:
 
 
 def _draw_chart(reader: Reader, places: Sequence[Place], title: str) -> Chart:
-    results = reader.json(places[0].folder / EVALUATION)["results"]
+    about, results = reader.about(places[0].folder), reader.json(places[0].folder / EVALUATION)["results"]
     bars = []
-    keys = [key for key in results if key.split("/")[1] in HEADLINES and _is_skill(key) and _is_share(results[key])]
-    new = [key for key in keys if key.split("/")[0] not in RECALL]
-    for key in sorted(new or keys, key=lambda key: _order(key.split("/")[0])):
+    keys = [key for key in results if about.is_headline(key) and _is_skill(about, key) and _is_share(results[key])]
+    new = [key for key in keys if not about.is_recall(key)]
+    for key in sorted(new or keys, key=partial(_order, about)):
         best = find_best_blind(results[key]["baselines"])
         blind = find_number(reader, places[0], EVALUATION, "results", key, "baselines", best[0]) if best else None
-        bars.append(Bar(Term(key, explain(key)), *list_values(reader, key, places), blind or None, best[0] if best else ""))
+        bars.append(
+            Bar(Term(key, about.explain(key)), *list_values(reader, key, places), blind or None, best[0] if best else "")
+        )
     return Chart(tuple(bars), title)

@@ -10,13 +10,9 @@ from lightning_modules.reporting.groups import Groups, find_number, group_runs, 
 from lightning_modules.reporting.sources import EVALUATION, ITEMS, METRICS, STEP, Place, Reader
 from lightning_modules.reporting.spec import Block, Cell, Curve, Number, Picture, Plot, Samples, Section, Source, Table, Term
 from plait.errors import CheckpointError
-from plait.evaluation.about import RECALL, explain
 from plait.evaluation.figures import find_best_blind, find_best_lookup
-from plait.evaluation.protocol import HEADLINES
 from plait.rendering import LEGEND
 
-OPEN = ("two_objects", "captions", "edits", "stories")
-"""documents that need no click, of the splits that ask something new; and the sheet of the first"""
 LONGEST_CURVE = 400
 """points; of longer series every k-th is shown"""
 CARDS = 4
@@ -28,7 +24,7 @@ def show_figures(reader: Reader, groups: Groups) -> Section:
     """Per configuration every figure with its interval, the best blind answer, and how the sampler was chosen."""
     blocks: list[Block] = []
     for configuration, places in groups.items():
-        results = reader.json(places[0].folder / EVALUATION)["results"]
+        about, results = reader.about(places[0].folder), reader.json(places[0].folder / EVALUATION)["results"]
         rows = {key: _figure(reader, key, places, results[key]) for key in results}
         columns = (
             "figure",
@@ -42,7 +38,7 @@ def show_figures(reader: Reader, groups: Groups) -> Section:
             "best lookup",
             "it reaches",
         )
-        main = [key for key in rows if key.split("/")[1] in HEADLINES]
+        main = [key for key in rows if about.is_headline(key)]
         rest = [key for key in rows if key not in main]
         name = configuration if len(groups) > 1 else ""
         blocks.append(Table(columns, tuple(rows[key] for key in main), name))
@@ -69,7 +65,7 @@ def _figure(reader: Reader, key: str, places: Sequence[Place], figure: Mapping[s
     # evaluations of an older plait measured the gap from the majority, and do not say from where
     has_gap = len(places) == 1 and "gap_from" in figure
     gap = find_number(reader, place, EVALUATION, "results", key, "gap_closed") if has_gap else ""
-    return (Term(key, explain(key)), *list_values(reader, key, places), n, *blind, gap, *lookup)
+    return (Term(key, reader.about(place.folder).explain(key)), *list_values(reader, key, places), n, *blind, gap, *lookup)
 
 
 def list_values(reader: Reader, key: str, places: Sequence[Place]) -> list[Number]:
@@ -147,15 +143,18 @@ def show_pictures(reader: Reader, runs: Sequence[Place], evaluations: Groups) ->
     blocks: list[Picture | Samples] = []
     for configuration, places in evaluations.items():
         place, prefix = places[0], f"{configuration}: " if len(evaluations) > 1 else ""
-        results = reader.json(place.folder / EVALUATION)["results"]
-        for key in sorted(results, key=lambda key: key.split("/")[0] in RECALL):
-            (split, task), name = key.split("/"), key.replace("/", "-")
-            title = f"{prefix}{'recall, ' if split in RECALL else ''}{key} ({explain(key)})"
-            is_open = task in OPEN and split not in RECALL
+        about, results = reader.about(place.folder), reader.json(place.folder / EVALUATION)["results"]
+        splits = dict.fromkeys(key.split("/")[0] for key in results)
+        # what is only to be looked at has no figure
+        keys = [*results, *(key for split in splits for name in about.is_open if (key := f"{split}/{name}") not in results)]
+        for key in sorted(keys, key=about.is_recall):
+            task, name = key.split("/")[1], key.replace("/", "-")
+            title = f"{prefix}{'recall, ' if about.is_recall(key) else ''}{key} ({about.explain(key)})"
+            is_open = task in about.is_open and not about.is_recall(key)
             for kind, file in ((Picture, f"sheets/{name}.png"), (Samples, f"samples/{name}.json")):
-                if task in HEADLINES and (place.folder / file).is_file():
+                if about.is_headline(key) and (place.folder / file).is_file():
                     rank = 0 if kind is Samples and is_open else 1 if is_open else 2
-                    folded = not is_open or (kind is Picture and task != OPEN[0])
+                    folded = not is_open or (kind is Picture and task != about.is_open[0])
                     count = {"count": CARDS} if kind is Samples else {}
                     blocks.append(kind(title, place.id, file, is_folded=folded, rank=rank, **count))
     for number, run in enumerate(runs[::-1]):

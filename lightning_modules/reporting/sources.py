@@ -17,9 +17,11 @@ from lightning_modules.reporting.spec import Number, Source
 from lightning_modules.tracking.mirroring.record import MIRROR_FILE
 from plait.checkpoints import MANIFEST
 from plait.errors import CheckpointError
+from plait.evaluation.about import About
 from plait.evaluation.arms import compare_arms
 from plait.evaluation.statistics import bootstrap_mean
 from plait.runs import Run
+from plait.worlds.emoji.examinations.plan import ABOUT
 
 TRACKED_ID = re.compile(r"[\w-]+")
 METRICS, ITEMS, EVALUATION, STEP = "metrics.jsonl", "items.json", "evaluation.json", " > "
@@ -199,6 +201,11 @@ class Reader:
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise CheckpointError(f"{source.file} of run {source.run} has nothing under {source.key!r}.") from error
         return value
+
+    def about(self, evaluation: Path) -> About:
+        """What the figures of an evaluation say; those of an older plait are of the default world and leave it unsaid."""
+        found = self.json(evaluation / EVALUATION)["facts"].get("about")
+        return About.from_json(found) if found else ABOUT
 
     def folder(self, run: str) -> Path:
         """The folder of a run.

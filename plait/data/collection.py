@@ -39,6 +39,8 @@ class Collection:
     splits, tasks = SPLITS, (TASK,)
     is_closed = False
     """Its words are not all the words: prompts and held-out documents have others."""
+    examinations = None
+    """It knows no truth besides its rows, and is examined by its documents."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)

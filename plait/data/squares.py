@@ -6,10 +6,10 @@ one tile in several would be too few, and a picture that is scaled down is read 
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any
 
 import numpy as np
 
+from plait.protocols import World
 from plait.tiling import Tiling
 
 
@@ -22,7 +22,7 @@ class Squares:
         side: of a square, in pixels.
     """
 
-    def __init__(self, world: Any, tiling: Tiling, side: int) -> None:
+    def __init__(self, world: World, tiling: Tiling, side: int) -> None:
         self.world, self.tiling, self.side = world, tiling, side
 
     def pixels(self, image_ids: Sequence[str]) -> np.ndarray:

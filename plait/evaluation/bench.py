@@ -14,11 +14,9 @@ from PIL import Image
 
 from plait.document import Document, ImageSpan, Span, TextSpan
 from plait.errors import DocumentError, LayoutError, PlaitError, VocabularyError
-from plait.evaluation.agreement import Finding
 from plait.evaluation.features import FeatureSpace
 from plait.images import to_pictures
-from plait.protocols import Policy
-from plait.worlds.wordnet import WordNet, open_wordnet
+from plait.protocols import Judge, Policy, World
 
 Codes = Callable[[str], tuple[np.ndarray, ...]]
 """image id -> its code grids, one per level"""
@@ -68,27 +66,25 @@ class Bench:
 
     Args:
         model: a `plait.protocols.UnifiedModel` with a `PromptTemplate` as `template` and `pictures(spans) -> images`.
-        world: the data (`source(task, split)`, `picture(image_id)`).
-        oracle: reads pictures of the world (`plait.evaluation.verifier`).
+        world: the data.
+        judge: of pictures of the world; None where nobody knows what is right.
         codes: codes of the world's pictures.
         policies: "text" and "image", chosen on val, and "prose" for text that the model goes on writing of its own accord: the
             most likely way to go on is to go on, so a story that is never sampled never ends. Without it, "text".
         n: prompts per figure, if there are as many different ones.
         batch_size: documents per call of the model.
         seed: everything drawn follows from it.
-        wordnet: opens the texts of `plait.evaluation.glosses`.
         features: the encoder on which drawn and real pictures are compared as sets; None leaves these figures out.
     """
 
     model: Any
-    world: Any
-    oracle: Any
+    world: World
+    judge: Judge | None
     codes: Codes
     policies: Mapping[str, Policy]
     n: int = 300
     batch_size: int = 256
     seed: int = 0
-    wordnet: Callable[[], WordNet] = open_wordnet
     features: FeatureSpace | None = None
 
     def show(self, image_id: str) -> ImageSpan:
@@ -139,16 +135,23 @@ class Bench:
                 completions.append(Completion(prompt, document, seed))
         return completions
 
+    def score(self, documents: Sequence[Document], *, is_plain: bool = False, batch_size: int = 64) -> list[float]:
+        """Nats of what carries loss in each document (see `UnifiedModel.score`); documents of like length are scored together."""
+        order = sorted(range(len(documents)), key=lambda index: (len(documents[index].images), len(documents[index].text)))
+        losses = [0.0] * len(documents)
+        for start in range(0, len(order), batch_size):
+            members = order[start : start + batch_size]
+            scores = self.model.score([documents[index] for index in members], is_plain=is_plain)
+            for index, value in zip(members, scores.tolist(), strict=True):
+                losses[index] = value
+        return losses
+
     def decode(self, spans: Sequence[ImageSpan]) -> list[Image.Image]:
         """Pictures of encoded or drawn image spans."""
         pictures = []
         for start in range(0, len(spans), self.batch_size):
             pictures += to_pictures(self.model.pictures(spans[start : start + self.batch_size]))
         return pictures
-
-    def see(self, pictures: Sequence[Image.Image]) -> list[Finding]:
-        """What the oracle reads in each picture."""
-        return self.oracle.read(np.stack([np.asarray(picture) for picture in pictures])) if pictures else []
 
     def illustrate(self, completions: Sequence[Completion]) -> list[tuple[Image.Image, ...]]:
         """Per completion one picture for every image span: drawn ones decoded, given ones as they were given."""

@@ -11,7 +11,6 @@ with replacement cannot replace here: a picture drawn twice is at distance 0 fro
 """
 
 from collections.abc import Callable, Sequence
-from random import Random
 
 import torch
 from PIL import Image
@@ -21,7 +20,6 @@ from plait.errors import DocumentError
 from plait.evaluation.bench import Bench
 from plait.evaluation.figures import Figure
 from plait.images import to_tensor
-from plait.worlds.emoji.scenes import Scene
 
 NUM_GROUPS = 20
 """of pictures that the jackknife leaves out in turn"""
@@ -60,12 +58,15 @@ def frechet_distance(a: Features, b: Features) -> float:
 DISTANCES: dict[str, Distance] = {"kernel": kernel_distance, "frechet": frechet_distance}
 
 
-def judge_distribution(bench: Bench, key: str, drawn: Sequence[Image.Image], scenes: Sequence[Scene]) -> dict[str, Figure]:
-    """Compare pictures drawn for scenes with other real pictures of the same split and kind.
+def judge_distribution(
+    bench: Bench, key: str, drawn: Sequence[Image.Image], asked: Sequence[str], others: Sequence[str]
+) -> dict[str, Figure]:
+    """Compare drawn pictures with other real pictures of the same split and kind.
 
     Args:
         key: of the figure whose pictures these are, "<split>/two_objects".
-        drawn: one picture per scene.
+        drawn: one picture per real picture of `asked`, drawn from its caption.
+        others: ids of further real pictures, none of them asked for.
 
     Raises:
         DocumentError: fewer than four pictures on a side, too few for an interval.
@@ -73,26 +74,19 @@ def judge_distribution(bench: Bench, key: str, drawn: Sequence[Image.Image], sce
     Returns:
         figures `<key>_kernel_distance` and `<key>_frechet_distance`, lower is better, with the baseline `real`.
     """
-    split = key.partition("/")[0]
-    others = sorted(set(bench.world.pools(split).two_objects) - set(scenes), key=lambda scene: scene.id)
-    chosen = Random(bench.seed).sample(others, min(len(others), len(scenes)))
-    if min(len(chosen), len(drawn)) < 4:
+    if min(len(others), len(drawn)) < 4:
         raise DocumentError(
-            f"{key}: {len(drawn)} drawn and {len(chosen)} other real pictures, expected at least 4 each for a distance with an interval. "
+            f"{key}: {len(drawn)} drawn and {len(others)} other real pictures, expected at least 4 each for a distance with an interval. "
             "Next: raise n, or leave the encoder of features out."
         )
-    size = (bench.world.image_size, bench.world.image_size)
-    reference, floor = (bench.features.measure(_draw(bench, some)) for some in (chosen, scenes))
+    real = [to_tensor([bench.world.picture(name) for name in some]) for some in (others, asked)]
+    reference, floor = map(bench.features.measure, real)
     features = bench.features.measure(drawn)
-    facts = {**bench.features.describe(size), "n_real": len(chosen)}
+    facts = {**bench.features.describe(real[0].shape[-2:]), "n_real": len(others)}
     return {
         f"{key}_{name}_distance": _summarise(distance, features, reference, distance(floor, reference), facts)
         for name, distance in DISTANCES.items()
     }
-
-
-def _draw(bench: Bench, scenes: Sequence[Scene]) -> Tensor:
-    return to_tensor([bench.world.picture(scene.id) for scene in scenes])
 
 
 def _summarise(distance: Distance, drawn: Features, real: Features, floor: float, facts: dict[str, str | int]) -> Figure:

@@ -9,10 +9,10 @@ import pytest
 
 from plait.document import Document, TextSpan
 from plait.errors import RecipeError
-from plait.evaluation.verifier import Oracle
 from plait.worlds.emoji import EmojiWorld, Scene
 from plait.worlds.emoji.captions import parse
 from plait.worlds.emoji.glyphs import OBJECT_CODES, list_glyphs, open_glyph
+from plait.worlds.emoji.oracle import Oracle
 from plait.worlds.emoji.recolour import natural_colour
 from plait.worlds.emoji.scenes import COLOURS, OBJECTS
 from plait.worlds.emoji.splits import HELD_OUT_CELLS, HELD_OUT_PAIRS, assign_scene

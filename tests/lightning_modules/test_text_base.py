@@ -10,8 +10,8 @@ from lightning_modules.running.launch import adopt_run, launch, load_bases
 from plait.checkpoints import read_manifest
 from plait.errors import DocumentError, RecipeError
 from plait.evaluation.bench import Bench
-from plait.evaluation.glosses import judge_glosses
 from plait.runs import Run
+from plait.worlds.wordnet.glosses import judge_glosses
 from tests.data.tiny_wordnet import fill_cache
 
 LIQUID = ["experiment=liquid/pretraining", "scale=tiny", "backbone=text_base"]

@@ -7,6 +7,9 @@ from plait.worlds.emoji.questions import list_negatives
 from plait.worlds.emoji.scenes import Cell, Scene
 from plait.worlds.emoji.splits import HELD_OUT_CELLS, has_held_out_pair
 
+POOLS = ("one_object", "two_objects", "centred", "placed", "same_colour", "two_colours")
+"""kinds of scenes that pictures are chosen by"""
+
 
 class Pools:
     """Scenes of one split.

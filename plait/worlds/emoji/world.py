@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from itertools import chain, product
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -21,12 +22,15 @@ from plait.worlds.emoji.boards import CELL, SMALLEST, Board, check_board_size, d
 from plait.worlds.emoji.captions import add_article
 from plait.worlds.emoji.glyphs import Glyph, fit_glyph, list_glyphs, open_glyph
 from plait.worlds.emoji.painted import draw_painted, list_painted
-from plait.worlds.emoji.pools import Pools
+from plait.worlds.emoji.pools import POOLS, Pools
 from plait.worlds.emoji.questions import NUMBERS, PLACE_PHRASES
 from plait.worlds.emoji.recolour import recolour
 from plait.worlds.emoji.scenes import AREAS, COLOURS, OBJECTS, Cell, Scene, draw_scene
 from plait.worlds.emoji.sources import DENSE, PAINTED, TASKS, Source, open_painted, open_source
 from plait.worlds.emoji.splits import SPLITS, assign_glyph, assign_scenes, check_split
+
+if TYPE_CHECKING:
+    from plait.worlds.emoji.examinations.plan import EmojiExaminations
 
 
 class EmojiWorld:
@@ -102,8 +106,10 @@ class EmojiWorld:
         alone.
 
         Args:
-            subset: "scenes", "glyphs", "painted", "dense" or None for all.
+            subset: "scenes", "glyphs", "painted", "dense" or None for all; or scenes of one kind (`POOLS`).
         """
+        if subset in POOLS:
+            return [scene.id for scene in getattr(self.pools(split), subset)]
         check_split(split)
         subsets = {
             "scenes": lambda: [scene.id for scene, own in self.assignment.items() if own == split],
@@ -112,7 +118,9 @@ class EmojiWorld:
             "dense": lambda: self._list_boards(split),
         }
         if subset is not None and subset not in subsets:
-            raise RecipeError(f"EmojiWorld has no subset {subset!r}: expected one of {', '.join(subsets)}, or None for all.")
+            raise RecipeError(
+                f"EmojiWorld has no subset {subset!r}: expected one of {', '.join((*subsets, *POOLS))}, or None for all."
+            )
         return [name for key, listed in subsets.items() if subset in (None, key) for name in listed()]
 
     def glyphs(self, split: str) -> list[Glyph]:
@@ -141,6 +149,13 @@ class EmojiWorld:
         if task == PAINTED:
             return open_painted(list_painted(), split, self.seed, size)
         return open_source(task, pools, self.glyphs(split) if task == "glyphs" else (), self.seed, size)
+
+    @property
+    def examinations(self) -> "EmojiExaminations":
+        """What this world asks, with a judge of its own that is still to be calibrated."""
+        from plait.worlds.emoji.examinations.plan import EmojiExaminations  # here: what judges the world knows it
+
+        return EmojiExaminations(self)
 
     def vocabulary_texts(self, glyphs: bool = True) -> Iterator[str]:
         """Texts that cover every word of every split, without the content that the splits hold out.

@@ -40,6 +40,7 @@ class HardData:
 
     splits, tasks = (SPLIT,), TASKS
     is_closed = False
+    examinations = None
 
     def __init__(self, image_size: int = 64, stamps: str | None = None, gimp_help: str | None = None) -> None:
         self.image_size = image_size

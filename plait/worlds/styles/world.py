@@ -37,6 +37,7 @@ class StyledWorld:
 
     splits, tasks = SPLITS, TASKS
     is_closed = True
+    examinations = None
 
     def __init__(self, image_size: int = 64, seed: int = 0) -> None:
         if image_size < 32:

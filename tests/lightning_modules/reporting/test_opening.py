@@ -15,13 +15,12 @@ from lightning_modules.reporting.spec import Chart, Number, Prose, Strip
 from lightning_modules.reporting.verification import verify_report
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import CheckpointError
-from plait.evaluation.about import explain, name_skill
-from plait.evaluation.protocol import HEADLINES
 from plait.rendering import write_samples
 from plait.samples import Sample
+from plait.worlds.emoji.examinations.plan import ABOUT
 from tests.lightning_modules.reporting.conftest import write_job
 
-SKILLS = [name for name in HEADLINES if name_skill(name) != name]
+SKILLS = [name for name in ABOUT.headlines if ABOUT.name_skill(name) != name]
 
 
 def write_evaluation(folder: Path, results: dict) -> Path:
@@ -89,7 +88,9 @@ def test_no_sentence_contradicts_its_figures(tmp_path: Path) -> None:
         said, _ = read_opening(write_evaluation(tmp_path / str(number), results))
         assert 2 <= len(said) <= 5
         for key, (value, low, _, blind) in results.items():
-            (sentence,) = [one for one in said if re.search(rf"(never showed together\)|,) {name_skill(key)} {value:.3f}", one)]
+            (sentence,) = [
+                one for one in said if re.search(rf"(never showed together\)|,) {ABOUT.name_skill(key)} {value:.3f}", one)
+            ]
             kind = 0 if low <= blind else 1 if low >= 0.95 else 2
             assert sentence.startswith(("No better than", "Nearly always", "Better than that")[kind])
 
@@ -113,7 +114,7 @@ def test_pictures_come_first_then_sentences_chart_tables_and_ids(tmp_path: Path)
     ]
     assert "<details><summary>recall, val/two_objects" in text
     for key in RESULTS:
-        assert explain(key) in text
+        assert ABOUT.explain(key) in text
 
 
 def test_samples_of_the_examined_model_are_never_left_out(tmp_path: Path, multirun: Path, monkeypatch) -> None:
@@ -138,6 +139,6 @@ def test_a_file_that_leads_out_of_its_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_figure_of_the_common_table_is_explained() -> None:
-    assert [name for name in HEADLINES if not explain(name) and name not in ("context", "glosses")] == []
-    assert explain("test_pair/captions_relation").startswith("captions: ")
-    assert explain("val/of_my_own") == ""
+    assert [name for name in ABOUT.headlines if not ABOUT.explain(name) and name not in ("context", "glosses")] == []
+    assert ABOUT.explain("test_pair/captions_relation").startswith("captions: ")
+    assert ABOUT.explain("val/of_my_own") == ""
