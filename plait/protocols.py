@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from plait.axes import Embeddings, Float, Hidden, Images, Int, Tensor
-from plait.document import Document, ImageSpan, Span
+from plait.document import Document, Form, ImageSpan, Span
 from plait.records import Generation, Layout, LossTerms, Reading, Side, Turn, Verdict, VisionFeatures
 
 
@@ -247,6 +247,8 @@ class Template(Protocol):
 
     marks: Sequence[str]
     """the strings in its texts that are one id in a text tokenizer that knows them"""
+    form: Form
+    """of the pictures that are given"""
 
     def wrap(self, document: Document, counter: int) -> Document:
         """Add instructions, drop captions, choose the direction; random choices are drawn from `counter` alone."""

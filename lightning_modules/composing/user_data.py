@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from lightning_modules.processes.ranks import own_rank
 from plait.data.collection import FORMAT, MANIFEST, TASK, Collection, Part
+from plait.data.filling import Pictures, fill_images
 from plait.data.importing import import_rows
 from plait.data.kinds import choose_columns
-from plait.data.mixture import encode_images
 from plait.data.tables import open_table
 from plait.document import Document, TextSpan
 from plait.errors import DocumentError, MarkerError, RecipeError
@@ -135,8 +135,10 @@ def open_documents(
     """
     source = world.source(TASK, split)
     documents = Dialogues(source, template) if world.kind == "chat" else source
-    frame = builder.layout.frames["codes"]
-    blank = tuple(np.zeros(shape, np.int64) for shape in frame.grid_shapes)
+    frame = builder.layout.frames[template.form]
+    blank = Pictures(
+        lambda _: tuple(np.zeros(shape, np.int64) for shape in frame.grid_shapes), lambda _: np.zeros((1, 1, 3), np.uint8)
+    )
     # pairs are worded in several ways, of which one is counted: the longest wording is added to it
     slack = max(len(builder.layout.encode_text(text)) for text in template.texts()) if world.kind == "caption" else 0
     kept, left_out = [], Counter()
@@ -145,7 +147,7 @@ def open_documents(
             for span in raw.spans:
                 if isinstance(span, TextSpan):  # a wording may leave a text out: what it holds is looked at all the same
                     builder.layout.encode_text(template.plain(span.text, "Its text"))
-            length = len(builder.encode(encode_images(template.wrap(documents[number], 0), lambda _: blank))) + slack
+            length = len(builder.encode(fill_images(template.wrap(documents[number], 0), blank))) + slack
         except MarkerError as error:
             reason, finding = "marker in a text", str(error).removesuffix(".")
         else:

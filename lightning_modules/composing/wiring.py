@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from plait.backbones.subwords import SubwordTokenizer, train_subwords
 from plait.backbones.text import WordTokenizer, train_word_level
+from plait.data.filling import Pictures
 from plait.data.squares import Squares
 from plait.document import Document
 from plait.errors import CheckpointError, RecipeError
@@ -28,7 +29,6 @@ from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
 from plait.worlds.wordnet.sources import Glosses
 from plait.worlds.wordnet.synsets import WordNet
 
-Codes = Callable[[str], tuple[np.ndarray, ...]]
 Pixels = Callable[[Sequence[str]], np.ndarray]
 log = logging.getLogger(__name__)
 SUBWORDS = "text_tokenizer"
@@ -120,18 +120,41 @@ def open_pixels(*, world: World, tiling: Tiling | None, image_size: Sequence[int
     return world.pixels if tiling is None else Squares(world, tiling, _square_side(image_size)).pixels
 
 
-def open_codes(*, folder: str | None, vision_tokenizer: nn.Module, world: World, tiling: Tiling | None = None) -> Codes:
-    """Codes of a world's pictures: read from a cache, or encoded when they are asked for where there is none.
+def open_pictures(
+    *,
+    folder: str | None,
+    vision_tokenizer: nn.Module | None,
+    world: World,
+    tiling: Tiling | None = None,
+    image_size: Sequence[int] | None = None,
+) -> Pictures:
+    """A world's pictures by their ids. Their codes are read from a cache, or made when they are asked for where there is none.
 
     Args:
+        vision_tokenizer: None for a system that reads pictures as they are.
+        image_size: (height, width) of the tiles of such a system.
         tiling: cuts pictures into squares of the tokenizer's size, however large they are; None refuses pictures of another size.
 
     Raises:
         CheckpointError: the cache was made by another tokenizer, from other data or in other tiles.
     """
+    if vision_tokenizer is None:
+        return Pictures(pixels=partial(_read_pixels, world, tiling, image_size))
     if folder is None:
-        return LiveCodes(vision_tokenizer, world, tiling)
-    return CodeCache(folder, hash_tokenizer(vision_tokenizer), _fingerprint(world, tiling)).__getitem__
+        return live_pictures(vision_tokenizer, world, tiling)
+    return Pictures(CodeCache(folder, hash_tokenizer(vision_tokenizer), _fingerprint(world, tiling)).__getitem__)
+
+
+def _read_pixels(world: Any, tiling: Tiling | None, image_size: Sequence[int] | None, image_id: str) -> np.ndarray:
+    if tiling is None:
+        return np.asarray(world.picture(image_id))
+    tiles = tiling.cut(world.picture(image_id), _square_side(image_size))
+    return np.stack([np.asarray(tile) for tile in tiles]) if len(tiles) > 1 else np.asarray(tiles[0])
+
+
+def live_pictures(vision_tokenizer: nn.Module, world: Any, tiling: Tiling | None = None) -> Pictures:
+    """A world's pictures, each encoded when it is first asked for (see `open_pictures`)."""
+    return Pictures(LiveCodes(vision_tokenizer, world, tiling))
 
 
 def _fingerprint(world: World, tiling: Tiling | None) -> str:
@@ -144,7 +167,7 @@ class LiveCodes:
     Args:
         vision_tokenizer: a module; used in evaluation mode.
         world: draws a picture by its id.
-        tiling: see `open_codes`.
+        tiling: see `open_pictures`.
     """
 
     def __init__(self, vision_tokenizer: nn.Module, world: World, tiling: Tiling | None = None) -> None:
@@ -175,7 +198,7 @@ def encode_world(
     tokenizer from the same data is kept.
 
     Args:
-        tiling: see `open_codes`.
+        tiling: see `open_pictures`.
         loggers: told how many pictures there are.
 
     Returns:

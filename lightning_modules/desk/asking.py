@@ -15,7 +15,7 @@ from lightning_modules.desk.answers import Answer, Answers
 from lightning_modules.desk.requests import Request, check_count, check_texts
 from lightning_modules.desk.shelf import Shelf, Source
 from lightning_modules.jobs.gallery import complete, cut_prompt
-from plait.data.mixture import encode_images
+from plait.data.filling import Pictures, fill_images
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import DocumentError, RecipeError
 from plait.images import check_fit
@@ -57,14 +57,14 @@ class Asker:
         world: Callable[[], World] | None = None,
     ) -> None:
         check_fit(fit)
-        if not hasattr(model, "template") or model.vision_tokenizer is None:
+        if not hasattr(model, "template") or model.image_size is None:
             raise RecipeError(
                 f"A {type(model).__name__} that reads and writes {'text alone' if hasattr(model, 'template') else 'no documents'} "
                 "cannot be asked, expected a system of text and pictures. Next: name the run of such a stage, as outputs/demo/instruction."
             )
         self.model = model.eval()
         self.policies = {"text": text_policy, "prose": prose_policy, "image": image_policy}
-        self.shelf = Shelf(model.vision_tokenizer, fit, tiling, world)
+        self.shelf = Shelf(model, fit, tiling, world)
 
     def draw(self, prompts: str | Sequence[str], *, seed: int = 0, num_samples: int = 1, **settings: Any) -> Answers:
         """Draw descriptions."""
@@ -165,7 +165,8 @@ class Asker:
     ) -> Answers:
         """Complete documents of the run's data, each given up to what is to be learned from it."""
         worded = [self.model.template.wrap(document, number) for number, document in enumerate(documents)]
-        prompts = [cut_prompt(encode_images(document, lambda name: self.shelf.take(name).codes)) for document in worded]
+        shelf = Pictures(lambda name: self.shelf.take(name).codes, lambda name: self.shelf.take(name).pixels)
+        prompts = [cut_prompt(fill_images(document, shelf)) for document in worded]
         budget = {"max_images": max_images, "max_tokens": max_tokens}
         return self._complete(prompts, self._both(settings, "prose"), seed, num_samples, **budget)
 

@@ -1,6 +1,6 @@
 """The judge of the default world beside a desk: what its model draws and writes is read as an evaluation reads it, in small."""
 
-from lightning_modules.composing.wiring import LiveCodes
+from lightning_modules.composing.wiring import live_pictures
 from lightning_modules.jobs.examination import require_judge
 from lightning_modules.workbench import Desk
 from plait.evaluation.bench import Bench
@@ -17,7 +17,7 @@ def open_bench(desk: Desk, n: int = 16, calibrated_on: int = 200) -> Bench:
     Raises:
         RecipeError: nobody judges pictures of this data.
     """
-    codes = LiveCodes(desk.model.vision_tokenizer, desk.world)
-    bench = Bench(desk.model, desk.world, require_judge(desk.world), codes, desk.policies, n=n)
+    pictures = live_pictures(desk.model.vision_tokenizer, desk.world)
+    bench = Bench(desk.model, desk.world, require_judge(desk.world), pictures, desk.policies, n=n)
     calibrate_oracle(bench, num_pictures=calibrated_on)
     return bench

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lightning_modules.composing.wiring import LiveCodes
+from lightning_modules.composing.wiring import open_pictures
 from plait.document import ImageSpan
 from plait.errors import DocumentError, PlaitError, RecipeError
 from plait.images import check_fit, fit_square, open_image, to_rgb
@@ -30,7 +30,7 @@ class Shelf:
     """Finds, fits and encodes pictures.
 
     Args:
-        vision_tokenizer: of the model.
+        model: who is shown them.
         fit: how pictures become square, "crop" or "pad" (`plait.images.fit_square`).
         tiling: cuts them instead, as the run's data was cut; None reads each as one square.
         world: gives the world of the run, when an id is asked for; None where there is none.
@@ -41,19 +41,22 @@ class Shelf:
 
     def __init__(
         self,
-        vision_tokenizer: Any,
+        model: Any,
         fit: str = "crop",
         tiling: Tiling | None = None,
         world: Callable[[], World] | None = None,
     ) -> None:
         check_fit(fit)
         self.fit, self.tiling, self._world = fit, tiling, world
-        self.image_size = tuple(vision_tokenizer.image_size)
+        self.image_size, self._form = tuple(model.image_size), model.template.form
         self._own: dict[str, Image.Image] = {}
-        self._codes = LiveCodes(vision_tokenizer, self, tiling)
+        tokenizer = model.vision_tokenizer
+        self._pictures = open_pictures(
+            folder=None, vision_tokenizer=tokenizer, world=self, tiling=tiling, image_size=self.image_size
+        )
 
     def take(self, source: Source, name: str | None = None, folder: Path | None = None) -> ImageSpan:
-        """A picture as a model is given it, with its codes.
+        """A picture as a model is given it: with its codes, or its pixels.
 
         Args:
             source: a file, a picture, an array (uint8, h w 3 or h w), or the id of a picture of the world.
@@ -64,7 +67,7 @@ class Shelf:
             DocumentError: there is no such picture, or it cannot be read.
         """
         image_id = self._place(source, name, folder)
-        return ImageSpan(image_id, form="codes", codes=self._codes(image_id))
+        return self._pictures.fill(ImageSpan(image_id, form=self._form))
 
     def has(self, text: str) -> bool:
         """Whether a text names a picture: a file, or one of the world."""

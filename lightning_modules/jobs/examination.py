@@ -17,9 +17,10 @@ from PIL import Image
 
 from lightning_modules.jobs.comparison import write_table
 from plait.atomic import write_json
+from plait.data.filling import Pictures
 from plait.document import Document
 from plait.errors import RecipeError
-from plait.evaluation.bench import Bench, Codes
+from plait.evaluation.bench import Bench
 from plait.evaluation.cost import measure, summarise_cost
 from plait.evaluation.documents import open_examinations
 from plait.evaluation.examination import Examinations
@@ -44,7 +45,7 @@ def examine(
     *,
     model: Any,
     world: World,
-    codes: Codes,
+    pictures: Pictures,
     folder: str,
     text_policy: Policy,
     prose_policy: Policy,
@@ -93,7 +94,7 @@ def examine(
     known, plan = examinations.examinations, examinations.plan if plan is None else plan
     policies = {"text": text_policy, "prose": prose_policy}
     bench = Bench(
-        model, world, examinations.judge, codes, policies | {"image": text_policy}, n=n, batch_size=batch_size, seed=seed
+        model, world, examinations.judge, pictures, policies | {"image": text_policy}, n=n, batch_size=batch_size, seed=seed
     )
     candidates = image_policies if examinations.judge is not None else {"image_policy": image_policy}
     with measure() as reading:
@@ -111,7 +112,7 @@ def examine(
             model,
             world,
             bench.judge,
-            codes,
+            pictures,
             policies,
             n=n,
             plan=plan,

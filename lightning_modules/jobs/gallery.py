@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from lightning_modules.jobs.examination import find_examinations, to_sample
-from plait.data.mixture import encode_images
+from plait.data.filling import Pictures, fill_images
 from plait.document import Document, ImageSpan
-from plait.evaluation.bench import Bench, Codes
+from plait.evaluation.bench import Bench
 from plait.evaluation.continuation import cut_prompt
 from plait.images import to_pictures, to_tensor
 from plait.protocols import Policy, World
@@ -24,7 +24,7 @@ from plait.samples import Sample
 def examine_a_few(
     *,
     world: World,
-    codes: Codes,
+    pictures: Pictures,
     text_policy: Policy,
     prose_policy: Policy,
     image_policy: Policy,
@@ -44,7 +44,7 @@ def examine_a_few(
     policies = {"text": text_policy, "prose": prose_policy, "image": image_policy}
 
     def draw(model: nn.Module) -> list[Sample]:
-        bench, wording = Bench(model, world, asked.judge, codes, policies, n=n), getattr(model.template, "wording", None)
+        bench, wording = Bench(model, world, asked.judge, pictures, policies, n=n), getattr(model.template, "wording", None)
         blind = asked.prepare(bench, is_brief=True)
         judged = (asked.examinations[name](bench, blind, split)[1][:n] for name in examinations)
         return [to_sample(record, wording) for records in judged for record in records]
@@ -56,7 +56,7 @@ def complete_a_few(
     *,
     documents: Mapping[str, Sequence[Document]],
     world: World,
-    codes: Codes,
+    pictures: Pictures,
     text_policy: Policy,
     image_policy: Policy,
     n: int = 6,
@@ -73,7 +73,9 @@ def complete_a_few(
     def draw(model: nn.Module) -> list[Sample]:
         samples = []
         for source in documents.values():
-            whole = [encode_images(model.template.wrap(source[number], number), codes) for number in range(min(n, len(source)))]
+            whole = [
+                fill_images(model.template.wrap(source[number], number), pictures) for number in range(min(n, len(source)))
+            ]
             prompts = [cut_prompt(document) for document in whole]
             policies = {"text": text_policy, "image": image_policy}
             seeds = range(len(prompts))

@@ -8,14 +8,15 @@ from torch import nn
 
 from lightning_modules.jobs.bases import Examine
 from lightning_modules.jobs.examination import find_examinations
-from plait.evaluation.bench import Bench, Codes
+from plait.data.filling import Pictures
+from plait.evaluation.bench import Bench
 from plait.protocols import Policy, World
 
 
 def examine_learning(
     *,
     world: World,
-    codes: Codes,
+    pictures: Pictures,
     text_policy: Policy,
     image_policy: Policy,
     plan: Mapping[str, Sequence[str]],
@@ -34,7 +35,7 @@ def examine_learning(
     state = {"is_calibrated": not any(asked.examinations[name].needs_pictures for name in names)}
 
     def examine(model: nn.Module, folder: Path) -> Mapping[str, Any]:
-        bench = Bench(model, world, asked.judge, codes, policies, n=n, seed=seed)
+        bench = Bench(model, world, asked.judge, pictures, policies, n=n, seed=seed)
         if not state["is_calibrated"]:  # on reconstructions of training pictures: the same at every step
             asked.calibrate(bench)
             state["is_calibrated"] = True

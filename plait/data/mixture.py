@@ -9,31 +9,18 @@ the counts of the whole optimiser step, so that does not change their weight. Al
 import math
 import random
 from bisect import bisect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate as cumulate
 
-import numpy as np
-
-from plait.document import Document, ImageSpan
+from plait.data.filling import Pictures, fill_images
+from plait.document import Document
 from plait.errors import LayoutError, RecipeError
 from plait.protocols import Template
 from plait.sequence.batch import TERMS, SequenceBatch
 from plait.sequence.builder import SequenceBuilder
 from plait.sequence.layout import Tokens
 from plait.sequence.packing import pack
-
-CodeLookup = Callable[[str], tuple[np.ndarray, ...]]
-
-
-def encode_images(document: Document, codes: CodeLookup) -> Document:
-    """The document with codes filled in for images of form "codes" that have none."""
-    spans = tuple(
-        replace(span, codes=codes(span.image_id)) if isinstance(span, ImageSpan) and span.is_hole else span
-        for span in document.spans
-    )
-    return replace(document, spans=spans)
 
 
 class Mixture:
@@ -44,7 +31,7 @@ class Mixture:
         weights: name -> share of documents (normalised here); a source of weight 0 is left out.
         template: the system's wording.
         builder: documents -> batches.
-        codes: codes of an image by its id; None where no document has images.
+        pictures: by their ids; None where no document has any.
         row_length: tokens per row; longer documents are an error.
         num_batches: length of the epoch.
         documents_per_window, batches_per_window: see above.
@@ -63,7 +50,7 @@ class Mixture:
         weights: Mapping[str, float],
         template: Template,
         builder: SequenceBuilder,
-        codes: CodeLookup | None,
+        pictures: Pictures | None,
         row_length: int,
         num_batches: int,
         documents_per_window: int = 256,
@@ -94,7 +81,7 @@ class Mixture:
             )
         self.sources = [sources[name] for name in self.names]
         self._bounds = list(cumulate(weights[name] for name in self.names))
-        self.template, self.builder, self.codes = template, builder, codes
+        self.template, self.builder, self.pictures = template, builder, pictures
         self.row_length, self.num_batches = row_length, num_batches
         self.documents_per_window, self.batches_per_window = documents_per_window, batches_per_window
         self.seed, self.accumulate, self.rank, self.num_ranks = seed, accumulate, rank, num_ranks
@@ -117,7 +104,7 @@ class Mixture:
         source = self.sources[bisect(self._bounds, choice.random() * self._bounds[-1], hi=len(self.sources) - 1)]
         raw = source[choice.randrange(len(source))]
         worded = self.template.wrap(raw, counter)
-        return worded if self.codes is None else encode_images(worded, self.codes)
+        return worded if self.pictures is None else fill_images(worded, self.pictures)
 
     def _compute_window(self, window: int) -> list[list[list[Tokens]]]:
         """Batches of rows of laid-out documents."""

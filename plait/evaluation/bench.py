@@ -9,17 +9,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
+from plait.data.filling import Pictures
 from plait.document import Document, ImageSpan, Span, TextSpan
 from plait.errors import DocumentError, LayoutError, PlaitError, VocabularyError
 from plait.evaluation.features import FeatureSpace
 from plait.images import to_pictures
 from plait.protocols import Judge, Policy, World
-
-Codes = Callable[[str], tuple[np.ndarray, ...]]
-"""image id -> its code grids, one per level"""
 
 
 class UnaskableError(PlaitError):
@@ -68,7 +65,7 @@ class Bench:
         model: a `plait.protocols.UnifiedModel` with a `PromptTemplate` as `template` and `pictures(spans) -> images`.
         world: the data.
         judge: of pictures of the world; None where nobody knows what is right.
-        codes: codes of the world's pictures.
+        pictures: those of the world.
         policies: "text" and "image", chosen on val, and "prose" for text that the model goes on writing of its own accord: the
             most likely way to go on is to go on, so a story that is never sampled never ends. Without it, "text".
         n: prompts per figure, if there are as many different ones.
@@ -80,7 +77,7 @@ class Bench:
     model: Any
     world: World
     judge: Judge | None
-    codes: Codes
+    pictures: Pictures
     policies: Mapping[str, Policy]
     n: int = 300
     batch_size: int = 256
@@ -89,7 +86,7 @@ class Bench:
 
     def show(self, image_id: str) -> ImageSpan:
         """A picture of the world as a model is given it."""
-        return ImageSpan(image_id, form="codes", codes=tuple(np.asarray(grid) for grid in self.codes(image_id)))
+        return self.pictures.fill(ImageSpan(image_id, form=self.model.template.form))
 
     def take(self, documents: Iterable[Document], name: Callable[[Document], Any]) -> list[Document]:
         """The first `n` documents whose names differ."""
@@ -115,7 +112,8 @@ class Bench:
             DocumentError: the model changed the prompt or left a hole open.
             UnaskableError: the model does not know a word of a prompt, or a prompt is too long for it.
         """
-        policies = {name: self.policies[name] for name in ("text", "image")}
+        text = self.policies["text"]
+        policies = {"text": text, "image": self.policies.get("image", text)}  # of a model that draws nothing, none is chosen
         if is_prose:
             policies["text"] = self.policies.get("prose", policies["text"])
         completions = []

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from plait.data.mixture import encode_images
+from plait.data.filling import Pictures, fill_images
 from plait.document import Document
 from plait.errors import RecipeError
 from plait.evaluation import answers, choice, continuation, held_out_loss
 from plait.evaluation.about import About
-from plait.evaluation.bench import Bench, Codes
+from plait.evaluation.bench import Bench
 from plait.evaluation.examination import Choice, Examination, Examinations
 from plait.evaluation.questions import Question, list_questions
 from plait.protocols import Policy, World
@@ -49,14 +49,14 @@ class Documents:
         worded: documents of the validation split that are worded already, where a recipe words them in a way of its own.
     """
 
-    def __init__(self, world: World, template: Any, codes: Codes, worded: Sequence[Document] = ()) -> None:
-        self.world, self.template, self.codes, self.worded = world, template, codes, worded
+    def __init__(self, world: World, template: Any, pictures: Pictures, worded: Sequence[Document] = ()) -> None:
+        self.world, self.template, self.pictures, self.worded = world, template, pictures, worded
 
     def take(self, split: str, n: int) -> list[list[Document]]:
         """Up to `n` documents of a split, each in every way in which it is learned: a pair in both directions, with its whole caption."""
         sources = [self.worded] if self.worded and split == self.world.splits[1] else list_sources(self.world, split)
         raws = [raw for source in sources for raw in _first(source, n)][:n]
-        return [[encode_images(worded, self.codes) for worded in self._word(raw)] for raw in raws]
+        return [[fill_images(worded, self.pictures) for worded in self._word(raw)] for raw in raws]
 
     def list_questions(self, split: str, n: int, kinds: Sequence[str] = tuple(ASKED_OF)) -> list[Question]:
         """What the first `n` documents of a split ask."""
@@ -153,7 +153,7 @@ class DocumentExaminations:
 
     def prepare(self, bench: Bench, *, is_brief: bool = False) -> Documents:
         """The documents, and what training says about their answers."""
-        return Documents(self.world, bench.model.template, bench.codes, self.worded)
+        return Documents(self.world, bench.model.template, bench.pictures, self.worded)
 
 
 def open_examinations(world: World, worded: Sequence[Document] = ()) -> Examinations:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from plait.data.filling import Pictures
 from plait.errors import RecipeError
-from plait.evaluation.bench import Bench, Codes, UnaskableError, describe_policies
+from plait.evaluation.bench import Bench, UnaskableError, describe_policies
 from plait.evaluation.codebook import measure_codebooks
 from plait.evaluation.documents import open_examinations
 from plait.evaluation.examination import Examinations
@@ -46,7 +47,7 @@ def evaluate(
     model: Any,
     world: World,
     judge: Judge | None,
-    codes: Codes,
+    pictures: Pictures,
     policies: Mapping[str, Policy],
     *,
     n: int = 300,
@@ -63,7 +64,7 @@ def evaluate(
     Args:
         model: see `Bench`.
         judge: of pictures; None where nobody knows what is right.
-        codes: image id -> code grids of the model's tokenizer.
+        pictures: those of the world.
         policies: "text", "image" and, for stories, "prose" (see `Bench`).
         n: prompts per figure; some examinations take a part of them.
         plan: split -> names of examinations; None takes that of the examinations. What a model without pictures cannot be asked is counted
@@ -82,13 +83,14 @@ def evaluate(
     unknown = sorted({name for names in plan.values() for name in names} - set(known))
     if unknown:
         raise RecipeError(f"The evaluation plan names {unknown}: expected examinations of {sorted(known)}.")
-    bench = Bench(model, world, judge, codes, policies, n=n, batch_size=batch_size, seed=seed, features=features)
-    has_pictures = model.vision_tokenizer is not None
+    bench = Bench(model, world, judge, pictures, policies, n=n, batch_size=batch_size, seed=seed, features=features)
+    draws = model.vision_tokenizer is not None
+    reads = draws or model.image_size is not None
     facts: dict[str, Any] = {"policies": describe_policies(policies), "n": n, "seed": seed, "durations_s": {}}
     facts |= {"headlines": [], "skipped": {}, "about": examinations.about.to_json()}
-    if has_pictures and not is_calibrated:
+    if draws and not is_calibrated:
         facts["oracle"] = examinations.calibrate(bench)
-    if has_pictures:
+    if draws:
         facts["codebook"] = describe_codebook(bench, examinations.training_pictures)
     facts["protocol"] = describe_protocol(bench)
     blind = examinations.prepare(bench)
@@ -98,8 +100,8 @@ def evaluate(
         for name in names:
             start = time.perf_counter()
             try:
-                if not has_pictures and known[name].needs_pictures:
-                    raise UnaskableError("The model neither reads nor draws pictures.", n)
+                if known[name].needs_pictures and not (draws or (reads and not known[name].draws)):
+                    raise UnaskableError(f"The model {'draws no' if reads else 'neither reads nor draws'} pictures.", n)
                 figures, judged = known[name](replace(bench, n=-(-n // known[name].divisor)), blind, split)
             except UnaskableError as error:
                 figures, judged = skip(f"{split}/{name}", error.num_prompts, str(error)), []
@@ -131,7 +133,7 @@ def describe_protocol(bench: Bench) -> dict[str, Any]:
 def describe_codebook(bench: Bench, names: Sequence[str], num_pictures: int = 1000) -> dict[str, dict[str, float]]:
     """Health of the tokenizer's codebooks on pictures, so many of them at most."""
     chosen = names[:: max(1, len(names) // num_pictures)]
-    health = measure_codebooks([bench.codes(name) for name in chosen], bench.model.vision_tokenizer.digit_sizes)
+    health = measure_codebooks([bench.pictures.codes(name) for name in chosen], bench.model.vision_tokenizer.digit_sizes)
     return {name: asdict(value) for name, value in health.items()}
 
 

@@ -5,10 +5,11 @@ what it learns can be taken over as the part `backbone`. Ours: no paper describe
 """
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from torch import nn
 
-from plait.document import Document
+from plait.document import Document, Form
 from plait.errors import RecipeError
 from plait.heads.shared import SharedHead
 from plait.objectives.next_token import next_token
@@ -27,6 +28,8 @@ class PlainTemplate:
         marks: strings that are one id in documents that come worded already (turns of a chat, for stages that follow); in other texts
             they are refused.
     """
+
+    form: ClassVar[Form] = "codes"  # of nothing: it is given no pictures
 
     def __init__(self, marks: Sequence[str] = ()) -> None:
         self.marks = tuple(marks)

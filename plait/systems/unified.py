@@ -80,6 +80,12 @@ class UnifiedModel(nn.Module):
         return self._companions.get("vision_tokenizer")
 
     @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) of the pictures that it reads; None for a model of text alone."""
+        readers = (self.vision_tokenizer, *(getattr(self, name) for name in self._inputs))
+        return next((tuple(reader.image_size) for reader in readers if hasattr(reader, "image_size")), None)
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device

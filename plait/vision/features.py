@@ -26,6 +26,11 @@ class FeatureInput(nn.Module):
         super().__init__()
         self.encoder, self.connector = encoder, connector
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) that the encoder reads; it resizes others."""
+        return self.encoder.image_size
+
     def forward(self, images: Images) -> Any:
         """Pictures in [-1, 1] -> vectors (n m d)."""
         return self.connector(self.encoder(images).patches)

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from lightning_modules.composing.wiring import open_codes
+from lightning_modules.composing.wiring import open_pictures
 from plait.document import TextSpan
 from plait.errors import DocumentError, RecipeError
 from plait.tokenizers.patch_fsq import PatchFSQ
@@ -180,11 +180,11 @@ def test_captions_of_full_boards_name_every_place():
 def test_a_tokenizer_of_another_size_is_refused_by_name(dense):
     tokenizer = PatchFSQ(image_size=(64, 64), width=32, encoder_depth=1, decoder_depth=1, num_heads=1)
     name = dense.source("dense", "val")[0].images[0].image_id
-    codes = open_codes(folder=None, vision_tokenizer=tokenizer, world=dense)
-    assert codes("scene/red-car@left")[0].shape == (4, 4)
+    codes = open_pictures(folder=None, vision_tokenizer=tokenizer, world=dense)
+    assert codes.codes("scene/red-car@left")[0].shape == (4, 4)
     with pytest.raises(
         RecipeError, match=r"has 128 x 128 pixels and vision_tokenizer\.image_size is \[64, 64\].*world\.dense_size"
     ):
-        codes(name)
+        codes.codes(name)
     large = PatchFSQ(image_size=(128, 128), width=32, encoder_depth=1, decoder_depth=1, num_heads=1)
-    assert open_codes(folder=None, vision_tokenizer=large, world=dense)(name)[0].shape == (8, 8)
+    assert open_pictures(folder=None, vision_tokenizer=large, world=dense).codes(name)[0].shape == (8, 8)

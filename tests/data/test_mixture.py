@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from plait.data.filling import Pictures
 from plait.data.mixture import Mixture
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import RecipeError
@@ -37,7 +38,9 @@ def mixture(kind: type[Mixture] = Mixture, **changes) -> Mixture:
         "num_batches": 12,
         "documents_per_window": 64,
     } | changes
-    return kind(sources=sources, template=PlainTemplate(), builder=tiny_builder(), codes=lambda name: CODES, **settings)
+    return kind(
+        sources=sources, template=PlainTemplate(), builder=tiny_builder(), pictures=Pictures(lambda name: CODES), **settings
+    )
 
 
 def test_a_batch_depends_on_seed_and_number_alone() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_modules.composing.wiring import encode_world, open_codes, open_pixels
+from lightning_modules.composing.wiring import encode_world, open_pictures, open_pixels
 from plait.errors import CheckpointError, RecipeError
 from plait.tiling import Tiling
 from plait.tokenizers.patch_fsq import PatchFSQ
@@ -40,24 +40,26 @@ def encode_by_hand(tokenizer: PatchFSQ, square: Image.Image) -> np.ndarray:
 
 
 def test_codes_of_a_board_are_those_of_its_quarters_and_of_the_whole(world, boards, tokenizer) -> None:
-    codes = open_codes(folder=None, vision_tokenizer=tokenizer, world=world, tiling=TILES)
+    codes = open_pictures(folder=None, vision_tokenizer=tokenizer, world=world, tiling=TILES)
     board = world.picture(boards[0])
     # a board of 128 pixels is not scaled: its tiles are its quarters as they are
     quarters = [board.crop((left, top, left + 64, top + 64)) for top in (0, 64) for left in (0, 64)]
     whole = board.resize((64, 64), Image.Resampling.BICUBIC)
     expected = np.stack([encode_by_hand(tokenizer, square) for square in (*quarters, whole)])
-    (found,) = codes(boards[0])
+    (found,) = codes.codes(boards[0])
     assert found.shape == (5, 8, 8)
     np.testing.assert_array_equal(found, expected)
     assert len(np.unique(expected.reshape(5, -1), axis=0)) == 5, "every square says something else, or order would not show"
-    small = open_codes(folder=None, vision_tokenizer=tokenizer, world=world, tiling=SMALL)
-    np.testing.assert_array_equal(small(boards[0])[0], expected[-1])
+    small = open_pictures(folder=None, vision_tokenizer=tokenizer, world=world, tiling=SMALL)
+    np.testing.assert_array_equal(small.codes(boards[0])[0], expected[-1])
 
 
 def test_a_picture_of_the_size_of_the_tokenizer_is_read_as_ever(world, tokenizer) -> None:
-    plain, *others = (open_codes(folder=None, vision_tokenizer=tokenizer, world=world, tiling=t) for t in (None, TILES, SMALL))
+    plain, *others = (
+        open_pictures(folder=None, vision_tokenizer=tokenizer, world=world, tiling=t) for t in (None, TILES, SMALL)
+    )
     for codes in others:
-        np.testing.assert_array_equal(codes(SCENE)[0], plain(SCENE)[0])
+        np.testing.assert_array_equal(codes.codes(SCENE)[0], plain.codes(SCENE)[0])
 
 
 class Few:
@@ -79,9 +81,9 @@ def test_a_cache_holds_pictures_of_one_tile_and_of_several(world, boards, tokeni
     done = encode_world(**settings, folder=folder, splits=["val"], tiling=TILES, batch_size=3)
     assert done == {"pictures": 7, "encoded": 7}
     assert encode_world(**settings, folder=folder, splits=["val"], tiling=TILES)["encoded"] == 0
-    cached, live = (open_codes(**settings, folder=place, tiling=TILES) for place in (folder, None))
+    cached, live = (open_pictures(**settings, folder=place, tiling=TILES) for place in (folder, None))
     for name in few.names:
-        (ours,), (theirs,) = cached(name), live(name)
+        (ours,), (theirs,) = cached.codes(name), live.codes(name)
         assert ours.shape == ((8, 8) if name == SCENE else (5, 8, 8))
         np.testing.assert_array_equal(ours, theirs)
     for tiling in (None, SMALL, Tiling(max_tiles=4, has_thumbnail=False)):
@@ -89,13 +91,13 @@ def test_a_cache_holds_pictures_of_one_tile_and_of_several(world, boards, tokeni
             CheckpointError,
             match=r"'a few boards Tiling\(max_tiles=4, has_thumbnail=True\)', expected .* Encode the pictures again",
         ):
-            open_codes(**settings, folder=folder, tiling=tiling)
+            open_pictures(**settings, folder=folder, tiling=tiling)
 
 
 def test_tiles_of_a_tokenizer_that_reads_no_squares_are_refused(world, boards) -> None:
     flat = PatchFSQ(image_size=(32, 64), patch_size=8, width=16, encoder_depth=1, decoder_depth=1, num_heads=1)
     with pytest.raises(RecipeError, match=r"image_size is \[32, 64\], expected a square.*tiling=none"):
-        open_codes(folder=None, vision_tokenizer=flat, world=world, tiling=TILES)(boards[0])
+        open_pictures(folder=None, vision_tokenizer=flat, world=world, tiling=TILES).codes(boards[0])
 
 
 def test_less_than_one_tile_is_refused() -> None:

@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from lightning_modules.composing.instantiate import Assembly, iterate_targets, locate
-from lightning_modules.composing.wiring import encode_world, open_codes, train_text_tokenizer
+from lightning_modules.composing.wiring import encode_world, open_pictures, train_text_tokenizer
 from lightning_modules.loops.curriculum import check_stages, compose_job
 from lightning_modules.pretrained import from_pretrained, save_pretrained
 from lightning_modules.running.launch import adopt_run, launch, load_bases, resolve
@@ -208,10 +208,13 @@ def test_codes_of_other_data_are_refused(trained: Path, tmp_path: Path) -> None:
     vision_tokenizer, world = known.build("vision_tokenizer"), known.build("world")
     encode_world(vision_tokenizer=vision_tokenizer, world=world, folder=str(codes), splits=world.splits)
     other = make_folder(tmp_path / "own", "caption", 5)
-    assert len(open_codes(folder=str(codes), vision_tokenizer=vision_tokenizer, world=world)(world.image_ids("val")[0])) == 1
+    assert (
+        len(open_pictures(folder=str(codes), vision_tokenizer=vision_tokenizer, world=world).codes(world.image_ids("val")[0]))
+        == 1
+    )
     changed = assemble(other).build("world")
     with pytest.raises(CheckpointError, match=r"data_fingerprint is .*Encode the pictures again"):
-        open_codes(folder=str(codes), vision_tokenizer=vision_tokenizer, world=changed)
+        open_pictures(folder=str(codes), vision_tokenizer=vision_tokenizer, world=changed)
 
 
 def test_a_model_stands_by_itself_once_exported(trained: Path, tmp_path: Path) -> None:

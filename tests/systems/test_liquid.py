@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from plait.backbones.causal_lm import CausalLM
+from plait.data.filling import Pictures
 from plait.data.mixture import Mixture
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import RecipeError
@@ -153,7 +154,7 @@ def test_the_direction_of_a_pair_does_not_depend_on_its_source() -> None:
         weights={"rare": 0.2, "frequent": 0.8},
         template=model.template,
         builder=model.builder,
-        codes=lambda name: CODES,
+        pictures=Pictures(lambda name: CODES),
         row_length=64,
         num_batches=1,
         seed=3,

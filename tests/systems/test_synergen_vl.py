@@ -8,6 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from plait.backbones.causal_lm import CausalLM
+from plait.data.filling import Pictures
 from plait.data.mixture import Mixture
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import LayoutError, RecipeError
@@ -167,7 +168,7 @@ def test_a_tiled_picture_that_does_not_fit_its_row_says_how_many_tokens_it_takes
         weights={"vqa": 1.0},
         template=model.template,
         builder=model.builder,
-        codes=lambda name: (tiles,),
+        pictures=Pictures(lambda name: (tiles,)),
         row_length=16,
         num_batches=1,
         documents_per_window=4,

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from plait.data.filling import Pictures
 from plait.document import Document, ImageSpan, TextSpan
 from plait.images import to_tensor
 from plait.worlds.emoji import EmojiWorld, Scene
@@ -27,12 +28,13 @@ def codes_of(scene: Scene) -> tuple[np.ndarray]:
     return (np.full((1, 1), NUMBER_OF[scene]),)
 
 
-def codes(image_id: str) -> tuple[np.ndarray]:
-    return codes_of(Scene.from_id(image_id))
+PICTURES = Pictures(lambda image_id: codes_of(Scene.from_id(image_id)))
 
 
 class StubTemplate:
     """The wording of no system: task markers a model of a few lines can tell apart."""
+
+    form = "codes"
 
     def texts(self):
         yield "caption"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from plait.data.filling import Pictures
 from plait.document import Document, TextSpan
 from plait.errors import RecipeError
 from plait.evaluation.bench import Bench
@@ -45,7 +46,7 @@ def world() -> Short:
 
 
 def ask(world: EmojiWorld, known: dict[tuple[str, str], str]) -> dict:
-    bench = Bench(Answers(known), world, None, lambda name: (np.zeros((5, 1, 1), int),), POLICIES, n=20)
+    bench = Bench(Answers(known), world, None, Pictures(lambda name: (np.zeros((5, 1, 1), int),)), POLICIES, n=20)
     return judge_questions(bench, "test_pair", "dense_vqa", num_training=60)[0]
 
 
@@ -64,12 +65,12 @@ def test_the_answers_of_the_world_are_right_and_a_constant_one_is_the_majority_a
 
 
 def test_as_many_questions_of_each_type_are_taken(world) -> None:
-    bench = Bench(Answers({}), world, None, lambda name: (), POLICIES, n=15)
+    bench = Bench(Answers({}), world, None, Pictures(lambda name: ()), POLICIES, n=15)
     kinds = [question.kind for question in take_questions(bench, "val", "dense_vqa")]
     assert {kind: kinds.count(kind) for kind in kinds} == dict.fromkeys(sorted(BOARD_TYPES), 15)
 
 
 def test_a_world_without_boards_says_so() -> None:
-    bench = Bench(Answers({}), EmojiWorld(), None, lambda name: (), POLICIES, n=2)
+    bench = Bench(Answers({}), EmojiWorld(), None, Pictures(lambda name: ()), POLICIES, n=2)
     with pytest.raises(RecipeError, match="no task 'dense_vqa'"):
         judge_questions(bench, "val", "dense_vqa")

@@ -6,6 +6,7 @@ import torch
 from PIL import ImageFilter
 from torch.nn import functional
 
+from plait.data.filling import Pictures
 from plait.errors import DocumentError
 from plait.evaluation.bench import Bench
 from plait.evaluation.distribution import DISTANCES, frechet_distance, judge_distribution, kernel_distance
@@ -107,7 +108,7 @@ def test_both_grow_with_noise_blur_and_mode_drop(name: str, space, real) -> None
 
 
 def test_figures_carry_the_encoder_the_resizing_and_the_floor(world, oracle, space) -> None:
-    bench = Bench(None, world, oracle, lambda name: (), {}, n=40, features=space)
+    bench = Bench(None, world, oracle, Pictures(), {}, n=40, features=space)
     names = [scene.id for scene in world.pools("val").two_objects[:80]]
     asked, others = names[:40], names[40:]
     truth = [world.picture(name) for name in asked]
@@ -139,7 +140,7 @@ def test_says_what_is_wrong(world, oracle, space) -> None:
         kernel_distance(torch.zeros(1, 3), torch.zeros(4, 3))
     with pytest.raises(DocumentError, match="finite numbers"):
         frechet_distance(torch.full((3, 3), float("nan")), torch.zeros(4, 3))
-    bench = Bench(None, world, oracle, lambda name: (), {}, features=space)
+    bench = Bench(None, world, oracle, Pictures(), {}, features=space)
     names = [scene.id for scene in world.pools("val").two_objects[:6]]
     with pytest.raises(DocumentError, match="3 drawn and 3 other real pictures, expected at least 4 each"):
         judge_distribution(bench, "val/two_objects", [world.picture(name) for name in names[:3]], names[:3], names[3:])

@@ -18,7 +18,7 @@ from plait.worlds.wordnet import WordNet
 from plait.worlds.wordnet.glosses import judge_glosses, list_questions
 from plait.worlds.wordnet.synsets import iterate_texts
 from tests.data.tiny_wordnet import make_synsets
-from tests.worlds.stub_models import codes
+from tests.worlds.stub_models import PICTURES
 
 WORDNET = WordNet(make_synsets())
 TOKENIZER = train_subwords(iterate_texts(WORDNET.select("train")), size=400, has_leading_space=True)
@@ -55,7 +55,7 @@ def hears(head: str, gloss: str) -> float:
 
 
 def examine(price, n=40, **options):
-    bench = Bench(Scorer(price, **options), None, None, codes, {}, n=n)
+    bench = Bench(Scorer(price, **options), None, None, PICTURES, {}, n=n)
     return *judge_glosses(
         bench, None, "train", lambda: WORDNET
     ), bench  # the split with most words; a stub has not been trained
@@ -105,7 +105,7 @@ def test_questions_are_fair() -> None:
 
 
 def test_new_words_have_a_figure_of_their_own() -> None:
-    bench = Bench(Scorer(knows), None, None, codes, {}, n=10)
+    bench = Bench(Scorer(knows), None, None, PICTURES, {}, n=10)
     figures, _ = judge_glosses(bench, None, "held_out", lambda: WORDNET)
     assert figures["held_out/gloss_choice_new_words"].n == 10
 
@@ -121,7 +121,7 @@ def test_no_wordnet_is_a_counted_skip() -> None:
     def fail():
         raise RecipeError("pip could not fetch it")
 
-    bench = Bench(Scorer(knows), None, None, codes, {}, n=7)
+    bench = Bench(Scorer(knows), None, None, PICTURES, {}, n=7)
     with pytest.raises(UnaskableError, match="pip could not fetch it") as skipped:
         judge_glosses(bench, None, "held_out", fail)
     assert skipped.value.num_prompts == 7

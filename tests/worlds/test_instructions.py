@@ -17,7 +17,7 @@ from plait.worlds.emoji.examinations.plan import list_training_scenes
 from plait.worlds.emoji.examinations.requests import Answer, show
 from plait.worlds.emoji.questions import TYPES
 from plait.worlds.emoji.scenes import Scene, Thing
-from tests.worlds.stub_models import PerfectModel, codes, read_question
+from tests.worlds.stub_models import PICTURES, PerfectModel, read_question
 from tests.worlds.test_protocol import POLICIES
 
 SCENE = Scene((Thing("red", "car", "left"), Thing("blue", "house", "right")))
@@ -89,7 +89,7 @@ def test_words_that_are_unknown_are_skipped_and_counted(world, oracle):
             return super().generate(documents, policies, seeds, **budget)
 
     plan = {"test_pair": ("instructions",)}
-    found = evaluate(Closed(world), world, oracle, codes, POLICIES, n=12, plan=plan, is_calibrated=True)
+    found = evaluate(Closed(world), world, oracle, PICTURES, POLICIES, n=12, plan=plan, is_calibrated=True)
     skipped = found.facts["skipped"]
     assert skipped["test_pair/instructions_one_word"] == {"prompts": 12, "reason": "Unknown word 'word'"}
     assert skipped["test_pair/instructions_english"]["prompts"] == 24  # `sentence` could be asked
@@ -107,7 +107,7 @@ def test_solved_documents_stand_before_the_prompt_and_are_the_same_for_every_mod
             asked.setdefault(documents[0].text.split()[0] + str(len(documents[0].images)), []).extend(documents)
             return super().generate(documents, policies, seeds, **budget)
 
-    bench = Bench(Noted(world), world, oracle, codes, POLICIES, n=6)
+    bench = Bench(Noted(world), world, oracle, PICTURES, POLICIES, n=6)
     figures, records = judge_context(bench, BlindAnswers(list_training_scenes(world, 50)), "test_pair")
     four = asked["draw5"][0]
     assert [type(span) for span in four.spans] == [TextSpan, ImageSpan] * 5

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from plait.data.filling import Pictures
 from plait.evaluation.bench import Bench
 from plait.images import to_tensor
 from plait.worlds.emoji.examinations.blind import BlindAnswers
@@ -16,7 +17,7 @@ from plait.worlds.emoji.examinations.plan import list_training_scenes
 from plait.worlds.emoji.examinations.understanding import judge_captions, judge_questions, list_questions
 from plait.worlds.emoji.questions import TYPES, answer
 from plait.worlds.emoji.scenes import Scene, Thing
-from tests.worlds.stub_models import PerfectModel, StubTokenizer, codes_of
+from tests.worlds.stub_models import PICTURES, PerfectModel, StubTokenizer
 from tests.worlds.test_protocol import POLICIES
 
 PATCH = 16
@@ -64,11 +65,11 @@ class TableModel(PerfectModel):
 
 def make_bench(world, oracle, sees_all: bool = False, n: int = 24) -> tuple[Bench, BlindAnswers]:
     tokenizer = PatchTokenizer(world, sees_all)
-    bench = Bench(TableModel(world, tokenizer), world, oracle, tokenizer.codes, POLICIES, n=n)
+    bench = Bench(TableModel(world, tokenizer), world, oracle, Pictures(tokenizer.codes), POLICIES, n=n)
     training = list_training_scenes(world)
     table = SlotLookup.of(bench, training)
     # the model of the stubs is asked with codes that name scenes
-    asked = Bench(bench.model, world, oracle, lambda name: codes_of(Scene.from_id(name)), POLICIES, n=n)
+    asked = Bench(bench.model, world, oracle, PICTURES, POLICIES, n=n)
     return asked, BlindAnswers(training, lookup=table)
 
 

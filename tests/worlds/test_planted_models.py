@@ -15,7 +15,6 @@ from tests.worlds.stub_models import (
     ParrotModel,
     PerfectModel,
     ShuffledModel,
-    codes,
 )
 from tests.worlds.test_protocol import POLICIES
 
@@ -37,7 +36,7 @@ TOLERANCE = 0.05
 
 def examine(model, world, oracle, *names):
     plan = {"test_pair": names} if names else PLAN
-    return evaluate(model, world, oracle, codes, POLICIES, n=N, plan=plan, is_calibrated=True)
+    return evaluate(model, world, oracle, PICTURES, POLICIES, n=N, plan=plan, is_calibrated=True)
 
 
 @pytest.fixture(scope="module")

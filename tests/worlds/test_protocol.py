@@ -12,7 +12,7 @@ from plait.sampling.policies import SamplingPolicy
 from plait.worlds.emoji.examinations.blind import BlindAnswers
 from plait.worlds.emoji.examinations.plan import DEFAULT_PLAN, EXAMINATIONS, list_training_scenes
 from plait.worlds.emoji.examinations.tuning import choose_image_policy
-from tests.worlds.stub_models import CopyModel, MumblingModel, PerfectModel, RandomModel, codes
+from tests.worlds.stub_models import PICTURES, CopyModel, MumblingModel, PerfectModel, RandomModel
 
 POLICIES = {"text": SamplingPolicy(temperature=0.0), "image": SamplingPolicy(temperature=0.7)}
 TASKS_OF_CONTEXT = ("_drawing", "_captions", "_questions")
@@ -20,7 +20,7 @@ TEST_PAIR = {"test_pair": DEFAULT_PLAN["test_pair"]}
 
 
 def examine(model, world, oracle, n=16, plan=TEST_PAIR, **options):
-    return evaluate(model(world), world, oracle, codes, POLICIES, n=n, plan=plan, is_calibrated=True, **options)
+    return evaluate(model(world), world, oracle, PICTURES, POLICIES, n=n, plan=plan, is_calibrated=True, **options)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,9 @@ def test_batch_size_and_other_examinations_change_nothing(world, oracle):
 
 def test_documents_are_asked_in_batches(world, oracle):
     model = PerfectModel(world)
-    Bench(model, world, oracle, codes, POLICIES, batch_size=8).complete("task", [model.template.draw_prompt("a red car")] * 20)
+    Bench(model, world, oracle, PICTURES, POLICIES, batch_size=8).complete(
+        "task", [model.template.draw_prompt("a red car")] * 20
+    )
     assert model.calls == [8, 8, 4]
 
 
@@ -160,7 +162,7 @@ def test_the_better_policy_is_chosen_on_val(world, oracle):
             asked.update(document.spans[0].text for document in documents)
 
     asked: set[str] = set()
-    bench = Bench(Sampled(world), world, oracle, codes, POLICIES, n=20)
+    bench = Bench(Sampled(world), world, oracle, PICTURES, POLICIES, n=20)
     hot, cold = SamplingPolicy(temperature=2.0), SamplingPolicy(temperature=0.5)
     choice = choose_image_policy(bench, {"hot": hot, "cold": cold}, n=10)
     assert (choice.name, choice.policy) == ("cold", cold)

@@ -12,7 +12,7 @@ from plait.worlds.emoji.examinations.blind import BlindAnswers
 from plait.worlds.emoji.examinations.plan import list_training_scenes
 from plait.worlds.emoji.examinations.reconstruction import calibrate_oracle, judge_reconstruction
 from plait.worlds.emoji.oracle import Oracle
-from tests.worlds.stub_models import PerfectModel, codes
+from tests.worlds.stub_models import PICTURES, PerfectModel
 
 POLICIES = {"text": SamplingPolicy(), "image": SamplingPolicy()}
 
@@ -34,7 +34,7 @@ def blind(world):
 
 
 def judge(model, world, oracle, blind, split="val"):
-    return judge_reconstruction(Bench(model(world), world, oracle, codes, POLICIES, n=40), blind, split)
+    return judge_reconstruction(Bench(model(world), world, oracle, PICTURES, POLICIES, n=40), blind, split)
 
 
 def test_reconstruction_says_what_is_lost(world, oracle, blind):
@@ -62,7 +62,7 @@ def test_half_of_the_scenes_have_one_object_where_there_are_such(world, oracle, 
 def test_the_oracle_is_loosened_for_blur_within_its_limits(world):
     oracle = Oracle(world)
     strict = oracle.thresholds
-    bench = Bench(PerfectModel(world), world, oracle, codes, POLICIES)
+    bench = Bench(PerfectModel(world), world, oracle, PICTURES, POLICIES)
     assert calibrate_oracle(bench, 60).right == 1.0
     assert oracle.thresholds == strict
 
@@ -71,7 +71,7 @@ def test_the_oracle_is_loosened_for_blur_within_its_limits(world):
             sharp = super().pictures(spans)
             return 0.15 * sharp + 0.85 * torch.nn.functional.avg_pool2d(sharp, 9, 1, 4)
 
-    found = calibrate_oracle(Bench(SoftModel(world), world, oracle, codes, POLICIES), 60)
+    found = calibrate_oracle(Bench(SoftModel(world), world, oracle, PICTURES, POLICIES), 60)
     assert found.wanted.worst > strict.worst or found.wanted.margin < strict.margin
     assert oracle.thresholds != strict
 

@@ -14,6 +14,7 @@ slots (glyphs, boards), nor to spans that are no single picture of the tokenizer
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -27,6 +28,8 @@ Grids = tuple[np.ndarray, ...]
 
 EXAMPLES = 4
 """scenes per thing and slot from which its block is taken: one suffices where a code depends on its patch alone"""
+PATCH = 16
+"""pixels along a patch, where a picture has no codes"""
 LAYOUTS = (*((slot,) for slot in SLOTS), *AXES)
 
 
@@ -66,24 +69,27 @@ class SlotLookup:
 
     @classmethod
     def of(cls, bench: Any, training: Sequence[Scene]) -> "SlotLookup | None":
-        """The table of a bench's tokenizer; None where there is no single grid of codes per picture.
+        """The table of a bench's tokenizer, or of patches of pixels for a model that reads pictures as they are; None where there is no
+        single grid of codes per picture.
 
         Args:
             bench: a `plait.evaluation.bench.Bench`.
             training: scenes of the training split.
         """
-        tokenizer = bench.model.vision_tokenizer
+        tokenizer, codes = bench.model.vision_tokenizer, bench.pictures.codes
         if tokenizer is None:
-            return None
-        chosen = _choose(training)
-        grids = {scene: tuple(np.asarray(grid) for grid in bench.codes(scene.id)) for scene in chosen}
-        shapes = [tuple(shape) for shape in tokenizer.grid_shapes]
+            if bench.model.image_size is None:
+                return None
+            codes = lambda name: (_number_patches(bench.pictures.pixels(name)),)  # noqa: E731
+        grids = {scene: tuple(np.asarray(grid) for grid in codes(scene.id)) for scene in _choose(training)}
+        first = next(iter(grids.values()))
+        shapes = [tuple(shape) for shape in (tokenizer.grid_shapes if tokenizer else map(np.shape, first))]
         if any([grid.shape for grid in found] != shapes for found in grids.values()):
             return None
         return cls(
             list(grids.items()),
             lambda spans: bench.judge.see(bench.decode(spans)),
-            lambda name: tuple(map(np.asarray, bench.codes(name))),
+            lambda name: tuple(map(np.asarray, codes(name))),
         )
 
     @property
@@ -188,3 +194,9 @@ def _most_frequent(blocks: Sequence[np.ndarray]) -> np.ndarray:
     counted = Counter(block.tobytes() for block in blocks)
     wanted = counted.most_common(1)[0][0]
     return next(block for block in blocks if block.tobytes() == wanted)
+
+
+def _number_patches(pixels: np.ndarray) -> np.ndarray:
+    """A picture (h w 3) as a grid of numbers, the same for equal patches of 16 x 16 pixels."""
+    rows = [np.split(row, pixels.shape[1] // PATCH, axis=1) for row in np.split(pixels, pixels.shape[0] // PATCH)]
+    return np.array([[crc32(np.ascontiguousarray(patch)) for patch in row] for row in rows], dtype=np.int64)
