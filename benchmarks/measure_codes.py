@@ -14,7 +14,7 @@ import torch
 from side_by_side import Arm, Report, format_median, read_options
 from torch import nn
 
-from plait.tokenizers.codes import write_codes
+from plait.tokenizers.encoding import write_codes
 
 PICTURES, GRID, CODES = 4_096, (16, 16), 8_192
 

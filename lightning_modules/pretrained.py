@@ -21,6 +21,7 @@ from lightning_modules.composing.instantiate import Assembly
 from lightning_modules.composing.recipes import RECIPE, make_recipe, read_recipe
 from lightning_modules.composing.stored import check_stored
 from lightning_modules.folders.records import read_config
+from lightning_modules.running.device import choose_device, choose_dtype
 from lightning_modules.running.launch import adopt_run, last_checkpoint, load_bases
 from plait.adapters.hub import fetch
 from plait.atomic import replace_folder
@@ -33,17 +34,23 @@ SAVED = "saved"
 """where a run that others start from keeps its model as such a folder"""
 
 
-def from_pretrained(source: str | Path, revision: str | None = None) -> nn.Module:
+def from_pretrained(
+    source: str | Path, revision: str | None = None, *, device: str = "auto", dtype: str | torch.dtype = "auto"
+) -> nn.Module:
     """The model of a folder that `save_pretrained` wrote, or of a repository of the Hub that holds one; in evaluation mode.
 
     Args:
         source: folder, or `owner/name` on the Hub.
         revision: branch, tag or commit on the Hub.
+        device: auto (a GPU where there is one), cpu or cuda.
+        dtype: of its weights (those of its vision tokenizer stay as they are): auto (on a GPU that of the checkpoint, on the CPU float32),
+            a dtype or its name.
 
     Raises:
         CheckpointError: there is no saved model, or its files are damaged or do not belong together.
-        RecipeError: the recipe names what a saved model may not name.
+        RecipeError: the recipe names what a saved model may not name, or there is no such device or dtype.
     """
+    place = choose_device(device)
     folder = fetch(source, revision)
     assembly = Assembly(read_recipe(folder))
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are overwritten: nobody's random numbers move
@@ -51,7 +58,7 @@ def from_pretrained(source: str | Path, revision: str | None = None) -> nn.Modul
         if model.vision_tokenizer is not None:
             load_weights(model.vision_tokenizer, folder / "vision_tokenizer")
     load_weights(model, folder)
-    return model.eval()
+    return model.to(place, choose_dtype(dtype, place, folder)).eval()
 
 
 def save_pretrained(run: str | Path, target: str | Path, model: nn.Module | None = None) -> Path:

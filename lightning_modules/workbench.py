@@ -40,6 +40,7 @@ from lightning_modules.desk.project import find_project, find_upward
 from lightning_modules.desk.shelf import Source
 from lightning_modules.loops import further
 from lightning_modules.loops.curriculum import compose_job
+from lightning_modules.running.device import choose_device, place_parts
 from lightning_modules.running.launch import adopt_run, load_bases
 from lightning_modules.tracking.mirroring.fetch import fetch_run
 from lightning_modules.tracking.screen import draw_curves
@@ -52,27 +53,31 @@ WANDB_PATH = re.compile(r"[^/\s]+/[^/\s]+/[^/\s]+")
 log = logging.getLogger(__name__)
 
 
-def open_run(place: str | Path, fetched: str | Path | None = None) -> "Desk":
+def open_run(place: str | Path, fetched: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> "Desk":
     """A run by its folder, or by its path in W&B; it may still go on. A saved model (`plait-export`) opens too, as far as it goes.
 
     Args:
         place: a folder here or, from a notebook, in a folder above up to the project; entity/project/run; or
             entity/project/artifact:version.
         fetched: where runs from W&B are put; by default outputs/wandb of the project.
+        device, dtype: of its model, as in `lightning_modules.pretrained.from_pretrained`.
 
     Raises:
         CheckpointError: there is no run.
+        RecipeError: there is no such device.
     """
+    choose_device(device)
     found = find_upward(place)
     if found is not None and found.is_dir():
-        return Desk(found)
+        return Desk(found, device, dtype)
     # a path that begins in a folder of this machine was meant as one
     if not WANDB_PATH.fullmatch(str(place)) or Path(str(place).partition("/")[0]).is_dir():
         raise CheckpointError(
             f"{place} is no folder here and no path of W&B. Expected the folder of a run, entity/project/run, or "
             "entity/project/artifact:version. Next: check the path."
         )
-    return Desk(fetch_run(str(place), find_project() / "outputs" / "wandb" if fetched is None else fetched))
+    folder = fetch_run(str(place), find_project() / "outputs" / "wandb" if fetched is None else fetched)
+    return Desk(folder, device, dtype)
 
 
 class Desk(Run):
@@ -80,12 +85,14 @@ class Desk(Run):
 
     Args:
         folder: of a training run, or of a saved model, which has a model and no records.
+        device, dtype: see `open_run`.
 
     Raises:
         CheckpointError: the folder holds no run.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, device: str = "auto", dtype: str = "auto") -> None:
+        self._device, self._dtype = device, dtype
         if is_saved_model(folder):
             self.folder = Path(folder)
         else:
@@ -146,7 +153,8 @@ class Desk(Run):
             KeyboardInterrupt: it was stopped; the same call goes on.
         """
         place = self.folder.with_name(f"{self.folder.name}-further") if folder is None else Path(folder)
-        return Desk(further.train_further(self.folder, steps, place, overrides=overrides, callbacks=callbacks).folder)
+        run = further.train_further(self.folder, steps, place, overrides=overrides, callbacks=callbacks)
+        return Desk(run.folder, self._device, self._dtype)
 
     def compare(self, *others: "Run | str | Path") -> Comparison:
         """The evaluation of this run beside those of others, each a row.
@@ -201,7 +209,7 @@ class Desk(Run):
     @cached_property
     def _assembly(self) -> Assembly:
         config = compose_job("generate", [])
-        config.run = str(self.folder)
+        config.run, config.device, config.dtype = str(self.folder), self._device, self._dtype
         config.paths.root = str(find_project() / config.paths.root)  # one cache, wherever a notebook stands
         adopt_run(config)
         return Assembly(config)
@@ -211,7 +219,9 @@ class Desk(Run):
         assembly = self._assembly
         load_bases(assembly.config, assembly)
         assembly.objects["asker.world"] = (lambda: self.world) if "world" in assembly.config else None
-        return assembly.build("asker")
+        asker = assembly.build("asker")
+        place_parts(assembly.config, assembly)
+        return asker
 
     def _repr_html_(self) -> str:
         import html

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -27,6 +27,8 @@ from plait.flattening import flatten_state, restore_state
 
 FORMAT = "plait-checkpoint-1"
 WEIGHTS, STATE, STATE_JSON, MANIFEST = "model.safetensors", "state.safetensors", "state.json", "manifest.json"
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""as safetensors writes them"""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,23 @@ def read_checkpoint(folder: Path | str, *, with_state: bool = False, verify: boo
             f"{folder / STATE_JSON} is damaged: {error}. Expected what save_checkpoint wrote. Take another checkpoint of the run."
         ) from error
     return Checkpoint(manifest, weights, state)
+
+
+def read_dtype(folder: Path | str) -> torch.dtype:
+    """The dtype of the weights of a checkpoint, from the head of its file: float32 where they have several.
+
+    Raises:
+        CheckpointError: there are no weights, or they cannot be read.
+    """
+    try:
+        with safe_open(Path(folder) / WEIGHTS, framework="pt") as file:
+            found = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{Path(folder) / WEIGHTS} cannot be read: {error}. Expected whole safetensors. Next: take another checkpoint."
+        ) from error
+    kinds = {FLOATS[name] for name in found if name in FLOATS}
+    return kinds.pop() if len(kinds) == 1 else torch.float32
 
 
 def load_weights(

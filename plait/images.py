@@ -179,7 +179,7 @@ def to_tensor(pictures: Image.Image | Sequence[Image.Image]) -> Images:
 
 
 def from_pixels(pixels: Tensor) -> Images:
-    """Pictures (b h w 3) of uint8 -> float32 in [-1, 1], axes b 3 h w, on the same device."""
+    """Pictures (b h w 3) of uint8 -> float32 in [-1, 1], axes b 3 h w."""
     return pixels.permute(0, 3, 1, 2).contiguous().float() / 255.0 * 2.0 - 1.0
 
 
@@ -294,14 +294,14 @@ def _opening(source: str | PathLike[str] | bytes, error: Exception) -> str:
 
 def _check_room(image: Image.Image, size: int, needed: int) -> None:
     """Refuse what cannot be made square: a strip of 20,000 x 1 pixels has an allowed size, its square has not."""
+    found = f"A picture of {image.width} x {image.height}"
     if size < 1 or not min(image.size):
         raise DocumentError(
-            f"A picture of {image.width} x {image.height} is to become {size} x {size}: expected sides of at least 1 pixel. "
-            "Check the picture and the size that was asked for."
+            f"{found} is to become {size} x {size}: expected sides of at least 1 pixel. Check the picture and the size."
         )
     if needed > MAX_PIXELS:
         raise DocumentError(
-            f"A picture of {image.width} x {image.height} needs {needed:,} pixels on its way to {size} x {size}, at most "
+            f"{found} needs {needed:,} pixels on its way to {size} x {size}, at most "
             f"{MAX_PIXELS:,} are made. Cut the strip into pieces, or scale it down first."
         )
 

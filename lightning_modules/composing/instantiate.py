@@ -18,7 +18,7 @@ import importlib
 import inspect
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
 from functools import partial
 from types import NoneType, UnionType
@@ -65,6 +65,7 @@ class Assembly:
     def __init__(self, config: DictConfig, given: Mapping[str, Any] | None = None) -> None:
         self.config = config
         self.objects: dict[str, Any] = dict(given or {})
+        self._held_back: str | None = None
         for path, target in iterate_targets(OmegaConf.to_container(config, resolve=False)):
             check_target(target, path)
 
@@ -84,6 +85,15 @@ class Assembly:
         if not isinstance(parent, DictConfig) or key not in parent:
             raise RecipeError(_missing(path, "there is no such node"))
         return self._child(parent, key, path)
+
+    def prepare(self, path: str) -> Callable[[], Any]:
+        """The call that a node stands for, all its arguments built: what must happen between the two happens before it is called.
+
+        Raises:
+            RecipeError: as `build`.
+        """
+        self._held_back = path
+        return self.build(path)
 
     def _child(self, parent: DictConfig | ListConfig, key: Any, path: str) -> Any:
         if path in self.objects:
@@ -120,6 +130,8 @@ class Assembly:
         positional = self._child(node, "_args_", f"{path}._args_") if "_args_" in node else ()
         is_partial = node.get("_partial_", False)
         check_arguments(target, positional, values, path, is_partial)
+        if path == self._held_back:
+            return partial(_call, target, positional, values, path)
         built = partial(target, *positional, **values) if is_partial else _call(target, positional, values, path)
         self.objects[path] = built
         return built

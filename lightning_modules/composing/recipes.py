@@ -26,6 +26,8 @@ _EVALUATION = (
     "image_policy",
     "image_policies",
     "kept_of",
+    "device",
+    "dtype",
 )
 _PLACES = (
     "run",

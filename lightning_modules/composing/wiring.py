@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 from tqdm import tqdm
 
+from lightning_modules.processes.ranks import count_ranks, decide, own_rank, shared_among_ranks
 from plait.backbones.subwords import SubwordTokenizer, train_subwords
 from plait.backbones.text import WordTokenizer, train_word_level
 from plait.data.filling import Pictures
@@ -25,7 +26,8 @@ from plait.errors import CheckpointError, RecipeError
 from plait.protocols import World
 from plait.sequence.markers import find_marks
 from plait.tiling import Tiling
-from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
+from plait.tokenizers.codes import CodeCache, hash_tokenizer
+from plait.tokenizers.encoding import write_codes
 from plait.worlds.wordnet.sources import Glosses
 from plait.worlds.wordnet.synsets import WordNet
 
@@ -178,12 +180,14 @@ class LiveCodes:
     def __call__(self, image_id: str) -> tuple[np.ndarray, ...]:
         """One grid (gh, gw) per level, of a picture in several tiles (t, gh, gw)."""
         if image_id not in self._known:
-            (tiles,) = read_tiles(self.world, [image_id], self.vision_tokenizer, self.tiling)
-            levels = (level.cpu().numpy() for level in self.vision_tokenizer.encode(tiles))
+            (tiles,) = read_tiles(self.world, [image_id], self.vision_tokenizer.image_size, self.tiling)
+            device = next(iter(self.vision_tokenizer.state_dict().values())).device
+            levels = (level.cpu().numpy() for level in self.vision_tokenizer.encode(tiles.to(device)))
             self._known[image_id] = tuple(level if len(tiles) > 1 else level[0] for level in levels)
         return self._known[image_id]
 
 
+@shared_among_ranks
 def encode_world(
     *,
     vision_tokenizer: nn.Module,
@@ -192,35 +196,45 @@ def encode_world(
     splits: Sequence[str],
     tiling: Tiling | None = None,
     batch_size: int = 256,
+    num_workers: int = 0,
     loggers: Mapping[str, Any] | None = None,
 ) -> dict[str, int]:
-    """Write the codes of every picture of some splits; the job of `plait-encode`. A cache that is whole and made by the same
-    tokenizer from the same data is kept.
+    """Write the codes of every picture of some splits; the job of `plait-encode`, which several ranks may share. A cache that is whole
+    and made by the same tokenizer from the same data is kept; one that was begun is gone on with.
 
     Args:
         tiling: see `open_pictures`.
+        num_workers: processes that load pictures; 0 loads them in this one.
         loggers: told how many pictures there are.
 
     Returns:
         How many pictures the cache holds, and how many of them were encoded now.
     """
     fingerprint = _fingerprint(world, tiling)
-    try:
-        return _tell(len(CodeCache(folder, hash_tokenizer(vision_tokenizer), fingerprint)), 0, loggers)
-    except CheckpointError as error:
-        if Path(folder).exists():
-            log.warning("%s It is replaced now.", error)
-        ids = list(dict.fromkeys(name for split in splits for name in world.image_ids(split)))
-    read = partial(read_images, world, vision_tokenizer=vision_tokenizer)
+
+    def find() -> dict[str, int]:
+        try:
+            return {"pictures": len(CodeCache(folder, hash_tokenizer(vision_tokenizer), fingerprint))}
+        except CheckpointError as error:
+            if Path(folder).exists():
+                log.warning("%s It is replaced now.", error)
+            return {}
+
+    if found := decide(find):  # looked at once for all ranks: a fast one may have written it before a slow one looks
+        return _tell(found["pictures"], 0, loggers)
+    ids = list(dict.fromkeys(name for split in splits for name in world.image_ids(split)))
+    read = partial(read_images, world, image_size=vision_tokenizer.image_size)
     if tiling is not None:
-        read = partial(read_tiles, world, vision_tokenizer=vision_tokenizer, tiling=tiling)
-    with progress("encoding pictures", len(ids)) as report:
+        read = partial(read_tiles, world, image_size=vision_tokenizer.image_size, tiling=tiling)
+    with progress("encoding pictures", len(ids[own_rank() :: count_ranks()])) as report:
         cache = write_codes(
             folder,
             vision_tokenizer,
             ids,
             read,
             batch_size=batch_size,
+            num_workers=num_workers,
+            share=(own_rank(), count_ranks()),
             data_fingerprint=fingerprint,
             overwrite=True,
             report=report,
@@ -235,14 +249,14 @@ def _tell(pictures: int, encoded: int, loggers: Mapping[str, Any] | None) -> dic
     return counts
 
 
-def read_images(world: World, names: Sequence[str], vision_tokenizer: nn.Module) -> torch.Tensor:
+def read_images(world: World, names: Sequence[str], image_size: Sequence[int]) -> torch.Tensor:
     """Pictures of a world -> (n 3 h w) in [-1, 1].
 
     Raises:
         RecipeError: they are of another size than the one whose grid of codes the tokenizer announces to the model.
     """
     pixels = world.pixels(names)
-    size, wanted = pixels.shape[1:3], tuple(vision_tokenizer.image_size)
+    size, wanted = pixels.shape[1:3], tuple(image_size)
     if size != wanted:
         raise RecipeError(
             f"Picture {names[0][:60]!r} has {size[0]} x {size[1]} pixels and vision_tokenizer.image_size is {list(wanted)}, expected one "
@@ -252,15 +266,15 @@ def read_images(world: World, names: Sequence[str], vision_tokenizer: nn.Module)
     return _to_tensor(pixels)
 
 
-def read_tiles(world: World, names: Sequence[str], vision_tokenizer: nn.Module, tiling: Tiling | None) -> list[torch.Tensor]:
+def read_tiles(world: World, names: Sequence[str], image_size: Sequence[int], tiling: Tiling | None) -> list[torch.Tensor]:
     """For each picture of a world its tiles (t 3 h w) in [-1, 1]; without a tiling the picture itself, as one.
 
     Raises:
         RecipeError: see `read_images`, and where tiles are asked for of a tokenizer whose pictures are no squares.
     """
     if tiling is None:
-        return list(read_images(world, names, vision_tokenizer)[:, None])
-    side = _square_side(vision_tokenizer.image_size)
+        return list(read_images(world, names, image_size)[:, None])
+    side = _square_side(image_size)
     return [_to_tensor(np.stack([np.asarray(tile) for tile in tiling.cut(world.picture(name), side)])) for name in names]
 
 

@@ -12,7 +12,10 @@ from lightning_modules.folders.records import last_checkpoint
 from plait.checkpoints import read_manifest
 from plait.errors import CheckpointError
 
-UNHASHED = ("paths", "budget", "logger", "callbacks", "checkpoint", "group", "name", "tags", "config", "parents", "overrides")
+UNHASHED = (
+    *("paths", "budget", "logger", "callbacks", "checkpoint", "group", "name", "tags", "config", "parents", "overrides"),
+    "num_workers",
+)
 
 
 def config_hash(config: DictConfig) -> str:

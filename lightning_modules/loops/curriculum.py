@@ -38,6 +38,8 @@ from plait.errors import RecipeError
 REFERENCE = re.compile(r"<([\w-]+)>")
 PRIVATE = ("curriculum", "name=", "paths.folder=", "job.")
 """Overrides of the command line that are about the curriculum itself."""
+SHARED_OUT = ("train", "encode")
+"""Commands whose work the processes of a trainer share."""
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +63,8 @@ def run_curriculum(
             those of the command line do not concern it (`takes_overrides: false`).
         folder: of the curriculum; a stage works in `folder/<name>`.
         overrides: for every stage, after its own (those of the command line).
-        trainer: of the stages that train, where the overrides name none. Every stage then runs in processes of its own, a training in
-            as many as its trainer shares it among (trainer=ddp: one per GPU). None runs all of them in this process.
+        trainer: of the stages that train or encode, where the overrides name none. Every stage then runs in processes of its own,
+            these in as many as their trainer shares them among (trainer=ddp: one per GPU). None runs all of them in this process.
         at_once: how many neighbours that do not start from each other run side by side, each in a process of its own; what they print
             goes to `folder/<name>.log`.
         closing: what is said when all have finished.
@@ -91,7 +93,7 @@ def run_curriculum(
             name, takes = stage["name"], stage.get("takes_overrides", True)
             place, kind = Path(folder) / name, stage.get("config", "train")
             own = [REFERENCE.sub(lambda match: folders[match[1]], item) for item in stage.get("overrides", ())]
-            if kind == "train" and not any(item.startswith("trainer=") for item in own):
+            if kind in SHARED_OUT and not any(item.startswith("trainer=") for item in own):
                 own = [*default, *own]
             config = compose_job(kind, [*own, *(shared if takes else ()), f"paths.folder={place}"])
             adopt_run(config)
@@ -101,7 +103,7 @@ def run_curriculum(
             key = _stage_key(config, {parent: keys[parent] for parent in _parents(stage)})
             start = launch
             if trainer is not None:
-                start = partial(_launch_in_group, count_processes(config.trainer) if kind == "train" else None)
+                start = partial(_launch_in_group, count_processes(config.trainer) if kind in SHARED_OUT else None)
             start = partial(start, stage=name, overrides=[*own, *(typed if takes else ())], apart=dict(apart or {}))
             jobs.append(partial(run_stage, config, place, key, start=start))
             folders[name] = str(place)

@@ -21,9 +21,17 @@ from plait.errors import PlaitError, RecipeError
 
 START = "torchrun --standalone --nproc_per_node <devices> -m lightning_modules.commands.train ... (or one srun per run)"
 PATIENCE_S = 300.0
+SHARED = "is_shared_among_ranks"
+"""attribute of a job that several processes may share"""
 _MEETINGS = count()
 
 # torch and lightning are imported where they are needed: configs name these functions, and --help answers without loading torch
+
+
+def shared_among_ranks(job: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a job that several processes may share, besides the training of a stage."""
+    setattr(job, SHARED, True)
+    return job
 
 
 def count_ranks() -> int:
@@ -34,6 +42,11 @@ def count_ranks() -> int:
 def own_rank() -> int:
     """The number of this process, from 0."""
     return _variable("RANK", "SLURM_PROCID", otherwise=0)
+
+
+def own_local_rank() -> int:
+    """The number of this process among those of this job on this machine, from 0."""
+    return _variable("LOCAL_RANK", "SLURM_LOCALID", otherwise=0)
 
 
 def count_local_ranks() -> int:
@@ -126,25 +139,26 @@ def compare_training_ranks(identity: Mapping[str, str]) -> None:
         compare_ranks(records)
 
 
-def check_start(*, trains: bool, is_sweep: bool, strategy: str) -> None:
+def check_start(*, is_shared: bool, is_sweep: bool, strategy: str) -> None:
     """Refuse what several processes cannot do.
 
     Args:
-        trains: whether the job is training, the only one that is shared out.
+        is_shared: whether the job is one that is shared out: a training, or one that says so (`shared_among_ranks`).
         is_sweep: whether this process runs several jobs (Hydra's -m).
         strategy: of the Trainer, "auto" where a single process suffices.
 
     Raises:
-        RecipeError: a sweep of several processes, or several processes for a job that is not training.
+        RecipeError: a sweep of several processes, or several processes for a job that is not shared out.
     """
     if is_sweep and (count_ranks() > 1 or strategy != "auto"):
         raise RecipeError(
             f"-m runs its jobs in one process each or one after the other, with {count_ranks()} rank(s) and trainer.strategy={strategy}: "
             f"after a failure the ranks of two jobs would train together. Next: leave -m out and start every job on its own, {START}."
         )
-    if count_ranks() > 1 and not trains:
+    if count_ranks() > 1 and not is_shared:
         raise RecipeError(
-            f"This job runs in one process and was started as {count_ranks()}: only the training of one stage is shared out. "
+            f"This job runs in one process and was started as {count_ranks()}: only the training of one stage and the encoding "
+            "of pictures are shared out. "
             "Next: start it without torchrun or srun; a curriculum starts the processes of its trainings itself (job.trainer=ddp)."
         )
 

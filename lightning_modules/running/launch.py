@@ -39,10 +39,10 @@ from lightning_modules.folders.run_folder import (
     enter_together,
     slurm_job,
 )
-from lightning_modules.processes.devices import check_accelerator
 from lightning_modules.processes.interruption import terminations_interrupt
 from lightning_modules.processes.process_group import is_member
-from lightning_modules.processes.ranks import check_start, check_trainer, own_rank, shake_hands
+from lightning_modules.processes.ranks import SHARED, check_start, check_trainer, own_rank, shake_hands
+from lightning_modules.running.device import check_trainer_device, choose_device, place_parts
 from lightning_modules.tracking.mirroring.job import check_mirror, mirrored, named_variables
 from lightning_modules.training.checkpoint_io import FolderCheckpointIO
 from lightning_modules.training.endings import describe_ending
@@ -164,7 +164,10 @@ def run_in_folder(
     try:
         with terminations_interrupt(), mirrored(config, assembly) as mirror:
             mirror.tell(stored, parents, facts)
-            result = assembly.build("job")
+            job = assembly.prepare("job")
+            if not trains(config):
+                place_parts(config, assembly)
+            result = job()
     except BaseException as error:
         is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
         reason = error.__context__ if isinstance(error, SystemExit) and error.__context__ is not None else error
@@ -329,12 +332,15 @@ def adopt_run(config: DictConfig) -> None:
 def check_machine(config: DictConfig) -> None:
     """Refuse a GPU that is not there, and what several processes cannot do (`check_start`)."""
     trainer = config.get("trainer") or {}
-    check_accelerator(trainer.get("accelerator", "auto"))
+    if trains(config):
+        check_trainer_device(config.get("device", "auto"), trainer.get("accelerator", "auto"))
+    else:
+        choose_device(config.get("device", "auto"))
     is_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     # submitit and a curriculum start every job in processes of its own
     starts_processes = is_member() or (is_sweep and HydraConfig.get().launcher._target_.endswith(".SlurmLauncher"))
     check_start(
-        trains=trains(config),
+        is_shared=trains(config) or getattr(locate(config.job._target_, "job"), SHARED, False),
         is_sweep=is_sweep and not starts_processes,
         strategy=str(trainer.get("strategy", "auto")),
     )

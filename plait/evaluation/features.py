@@ -26,6 +26,11 @@ class FeatureSpace:
     encoder: nn.Module
     batch_size: int = 128
 
+    def to(self, device: torch.device | str) -> "FeatureSpace":
+        """The same space, its encoder moved."""
+        self.encoder.to(device)
+        return self
+
     @torch.inference_mode()
     def measure(self, pictures: Sequence[Image.Image] | Images) -> Float[Tensor, "n d"]:
         """One feature per picture, in double precision on the CPU."""

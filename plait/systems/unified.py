@@ -4,7 +4,8 @@ Knows its parts through protocols only. What a system adds (an encoder of its ow
 the same kind; there is no subclass per system.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ class UnifiedModel(nn.Module):
         inputs: names of the parts through which more than the rows of `head` enters (`plait.protocols.Input`), in their order.
         builder: documents <-> batches; holds vocabulary, layout and text tokenizer.
         template: the system's wording.
-        companions: what goes with the model and is not part of it, by name: it is frozen, and a checkpoint names it and does not hold it.
+        companions: what goes where the model goes and is no part of it, by name: it is frozen, and a checkpoint names it and does not hold
+            it.
             `vision_tokenizer`: codes <-> pixels.
     """
 
@@ -56,6 +58,16 @@ class UnifiedModel(nn.Module):
         for companion in self._companions.values():
             if isinstance(companion, nn.Module):
                 companion.eval()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "UnifiedModel":
+        """Companions go where the model goes and keep their precision, as rounding would change their codes. What goes is a copy: data
+        that are encoded on the host, in processes of their own, go on with the one that is there."""
+        for name, companion in self._companions.items():
+            if isinstance(companion, nn.Module) and (held := next(iter(companion.state_dict().values()), None)) is not None:
+                device = fn(held.new_empty(0)).device
+                if device != held.device:
+                    self._companions[name] = deepcopy(companion).to(device)
+        return super()._apply(fn, recurse)
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -210,6 +222,4 @@ class UnifiedModel(nn.Module):
                 "no system puts them together. Decode each by itself, or show the picture that was encoded."
             )
         levels = [np.stack([span.codes[level] for span in spans]) for level in range(len(spans[0].codes))]
-        tokenizer = self.vision_tokenizer
-        device = next(tokenizer.parameters()).device if isinstance(tokenizer, nn.Module) else "cpu"
-        return tokenizer.decode(tuple(torch.from_numpy(level).to(device) for level in levels))
+        return self.vision_tokenizer.decode(tuple(torch.from_numpy(level).to(self.device) for level in levels))

@@ -3,15 +3,13 @@
 A folder with one flat file per code level (uint16 where every code fits, else uint32; little endian; pictures in the order of
 the manifest, codes in raster order) and `manifest.json`: image ids, grid shapes, code and digit sizes, the hash of the
 tokenizer, the fingerprint of the data, and shape and hash of every file; and where pictures were cut into tiles, how many each
-has (its tiles follow each other). Written beside its target, flushed and renamed, so
-that a folder under its final name is whole. Does not know where pictures come from, nor what a code means.
+has (its tiles follow each other). Written whole or not at all (`plait.tokenizers.encoding`).
+Does not know where pictures come from, nor what a code means.
 """
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from plait.axes import Images
 from plait.errors import CheckpointError
-from plait.protocols import VisionTokenizer
 
 FORMAT = "plait-codes-1"
 MANIFEST = "manifest.json"
@@ -33,7 +29,7 @@ class CodeCache:
     """Codes of encoded pictures by image id.
 
     Args:
-        folder: what `write_codes` wrote.
+        folder: what `plait.tokenizers.encoding.write_codes` wrote.
         tokenizer_hash: refuse the cache unless this tokenizer made it (`hash_tokenizer`); None accepts any.
         data_fingerprint: refuse the cache unless it was made from this data; None accepts any.
         verify: compare the hash of every file, not only its size (about 1 s per GB).
@@ -116,73 +112,13 @@ class CodeCache:
                 f"Code cache file {path}: {'missing' if found is None else f'{found} bytes'}, expected {expected} bytes "
                 f"for {shape[0]} {kind} of {entry['shape']} codes. The cache is damaged: delete the folder and encode again."
             )
-        if verify and (digest := _hash_file(path)) != entry["sha256"]:
+        if verify and (digest := hash_file(path)) != entry["sha256"]:
             raise CheckpointError(
                 f"Code cache file {path}: sha256 {digest[:12]}..., the manifest says {entry['sha256'][:12]}.... "
                 "The cache is damaged: delete the folder and encode again."
             )
         # the plain array over the map: indexing a np.memmap costs several times as much
         return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=shape))
-
-
-def write_codes(
-    folder: str | Path,
-    tokenizer: VisionTokenizer,
-    image_ids: Sequence[str],
-    load_pictures: Callable[[Sequence[str]], Images | Sequence[Images]],
-    *,
-    batch_size: int = 64,
-    data_fingerprint: str = "",
-    overwrite: bool = False,
-    report: Callable[[int, int], None] | None = None,
-) -> CodeCache:
-    """Encode pictures and store their codes.
-
-    Args:
-        folder: must not exist, unless `overwrite`.
-        tokenizer: a module; it is used in evaluation mode and given back as it was.
-        image_ids: pictures in the order of the cache, no name twice.
-        load_pictures: names -> (b 3 h w) in [-1, 1], all of the size that the tokenizer's `grid_shapes` belong to; or for each picture
-            its tiles (t 3 h w).
-        report: called after each batch with (pictures done, pictures in all).
-
-    Returns:
-        The cache, opened.
-
-    Raises:
-        CheckpointError: the folder exists, a name occurs twice, there are none, or pictures and names differ in number.
-    """
-    folder = Path(folder)
-    image_ids = list(image_ids)
-    _check_request(folder, image_ids, overwrite)
-    grids, tiles = _encode(tokenizer, image_ids, load_pictures, batch_size, report)
-    temporary = folder.with_name(f"{folder.name}.writing-{os.getpid()}")
-    temporary.mkdir(parents=True)
-    try:
-        files = []
-        for index, grid in enumerate(grids):
-            path = temporary / f"codes_{index}.bin"
-            _write_flushed(path, grid.tobytes())
-            files.append(
-                {"name": path.name, "dtype": grid.dtype.str, "shape": list(grid.shape[1:]), "sha256": _hash_file(path)}
-            )
-        manifest = {
-            "format": FORMAT,
-            "tokenizer_hash": hash_tokenizer(tokenizer),
-            "data_fingerprint": data_fingerprint,
-            "code_sizes": list(tokenizer.code_sizes),
-            "digit_sizes": [list(sizes) for sizes in tokenizer.digit_sizes],
-            "grid_shapes": [list(shape) for shape in tokenizer.grid_shapes],
-            "files": files,
-            "image_ids": image_ids,
-        }
-        manifest |= {"tiles": tiles} if tiles else {}
-        _write_flushed(temporary / MANIFEST, json.dumps(manifest).encode())
-        _put_in_place(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return CodeCache(folder)
 
 
 def hash_tokenizer(tokenizer: nn.Module) -> str:
@@ -194,65 +130,6 @@ def hash_tokenizer(tokenizer: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _check_request(folder: Path, image_ids: list[str], overwrite: bool) -> None:
-    if folder.exists() and not overwrite:
-        raise CheckpointError(f"{folder} exists: expected a new folder. Delete it, or pass overwrite=True.")
-    if not image_ids:
-        raise CheckpointError(f"No pictures to encode into {folder}: expected at least one image id.")
-    if len(set(image_ids)) != len(image_ids):
-        seen: set[str] = set()
-        twice = next(name for name in image_ids if name in seen or seen.add(name))
-        raise CheckpointError(
-            f"{len(image_ids)} image ids, {len(set(image_ids))} different: {twice!r} occurs twice. Pass each picture once."
-        )
-
-
-def _encode(
-    tokenizer: VisionTokenizer,
-    image_ids: list[str],
-    load_pictures: Callable[[Sequence[str]], Images | Sequence[Images]],
-    batch_size: int,
-    report: Callable[[int, int], None] | None,
-) -> tuple[list[np.ndarray], list[int]]:
-    """Codes per level, and how many tiles each picture has; empty where pictures were not cut."""
-    dtypes = [np.dtype("<u2") if size <= 2**16 else np.dtype("<u4") for size in tokenizer.code_sizes]
-    grids: list[list[np.ndarray]] = [[] for _ in dtypes]
-    tiles: list[int] = []
-    was_training = tokenizer.training
-    device = next(iter(tokenizer.state_dict().values())).device
-    tokenizer.eval()
-    try:
-        for start in range(0, len(image_ids), batch_size):
-            names = image_ids[start : start + batch_size]
-            pictures = load_pictures(names)
-            if len(pictures) != len(names):
-                raise CheckpointError(
-                    f"load_pictures gave {len(pictures)} pictures for {len(names)} names ({names[0]!r}, ...)."
-                )
-            if not isinstance(pictures, torch.Tensor):
-                tiles += map(len, pictures)
-                pictures = torch.cat(list(pictures))
-            if not bool((pictures.abs() <= 1.0).all()):  # not a number is not at most 1 either
-                raise CheckpointError(
-                    f"Pictures from {names[0]!r} on hold values from {pictures.min():g} to {pictures.max():g}, expected -1 to 1. "
-                    "Let load_pictures scale them (plait.images.to_tensor)."
-                )
-            with torch.no_grad():
-                levels = tokenizer.encode(pictures.to(device))
-            for grid, shape, dtype, codes in zip(grids, tokenizer.grid_shapes, dtypes, levels, strict=True):
-                if tuple(codes.shape[1:]) != tuple(shape):
-                    raise CheckpointError(
-                        f"Pictures from {names[0]!r} on give grids {tuple(codes.shape[1:])}, expected {tuple(shape)}: "
-                        "load_pictures must return pictures of the size that the tokenizer was built for."
-                    )
-                grid.append(codes.cpu().numpy().astype(dtype))
-            if report is not None:
-                report(start + len(names), len(image_ids))
-    finally:
-        tokenizer.train(was_training)
-    return [np.concatenate(grid) for grid in grids], tiles
 
 
 def _find_starts(manifest: dict[str, Any], folder: Path) -> Sequence[int] | np.ndarray:
@@ -293,23 +170,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _put_in_place(temporary: Path, folder: Path) -> None:
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    old = folder.with_name(f"{folder.name}.replaced-{os.getpid()}")
-    folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old)
-
-
-def _write_flushed(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _hash_file(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """The sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

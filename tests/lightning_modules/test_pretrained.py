@@ -167,7 +167,7 @@ def test_a_tokenizer_of_transformers_is_saved_with_the_chat_template(tmp_path) -
         "plait.atomic.write_json",
         "plait.backbones.text.PretrainedTokenizer",
         "plait.backbones.causal_lm.CausalLM.from_pretrained",
-        "plait.tokenizers.codes.write_codes",
+        "plait.tokenizers.encoding.write_codes",
         "lightning_modules.running.launch.launch",
         None,
         ["os", "system"],

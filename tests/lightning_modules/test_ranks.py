@@ -131,15 +131,15 @@ def test_a_sweep_of_several_processes_is_refused(tmp_path: Path, monkeypatch, la
     [
         (2, {"is_sweep": True}, "-m runs its jobs.*with 2 rank.*torchrun"),
         (1, {"is_sweep": True, "strategy": "ddp"}, "with 1 rank.*strategy=ddp"),
-        (2, {"trains": False}, "runs in one process and was started as 2"),
+        (2, {"is_shared": False}, "runs in one process and was started as 2"),
         (1, {"is_sweep": True}, None),
-        (1, {"trains": False}, None),
+        (1, {"is_shared": False}, None),
         (2, {}, None),
     ],
 )
 def test_what_several_processes_may_do(monkeypatch, number: int, start: dict, message: str | None) -> None:
     monkeypatch.setenv("WORLD_SIZE", str(number))
-    settings = {"trains": True, "is_sweep": False, "strategy": "auto"} | start
+    settings = {"is_shared": True, "is_sweep": False, "strategy": "auto"} | start
     if message is None:
         ranks.check_start(**settings)
     else:

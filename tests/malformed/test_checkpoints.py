@@ -12,7 +12,8 @@ from torch import nn
 from plait.backbones.text import WordTokenizer
 from plait.checkpoints import file_hash, load_weights, read_checkpoint, save_checkpoint
 from plait.runs import Run
-from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
+from plait.tokenizers.codes import CodeCache, hash_tokenizer
+from plait.tokenizers.encoding import write_codes
 from tests.malformed.standard import Attempt, Case, assert_refused, table
 from tests.malformed.test_images import tiny_tokenizer
 

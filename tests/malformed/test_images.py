@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from plait.images import crop_centre, open_image, pad_square, to_pictures, to_tensor
-from plait.tokenizers.codes import write_codes
+from plait.tokenizers.encoding import write_codes
 from plait.tokenizers.patch_fsq import PatchFSQ
 from plait.tokenizers.vqgan import VQGAN
 from tests.malformed.standard import Attempt, Case, assert_refused, table

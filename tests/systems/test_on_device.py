@@ -6,14 +6,17 @@ The bar of training is no wait of the host per micro-batch; that of sampling, pe
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from plait.document import Document, TextSpan
+from lightning_modules.stage import Stage
+from plait.document import Document, ImageSpan, TextSpan
 from plait.sampling.policies import SamplingPolicy
 from plait.systems.unified import UnifiedModel
 from tests.pretend_device import DEVICE, Pretend, pretend_device
 from tests.systems import test_language_model, test_liquid, test_mllm, test_synergen_vl
+from tests.tokenizers import test_patch_fsq
 
 LIQUID = {
     "dense": {},
@@ -118,3 +121,22 @@ def test_scoring(name: str, is_plain: bool) -> None:
         found = model.score(documents, is_plain=is_plain)
         assert not counts.waits, counts
     torch.testing.assert_close(found.held, cpu.score(documents, is_plain=is_plain))
+
+
+@pytest.mark.parametrize("make", [lambda model: model, lambda model: Stage(model, max_steps=1, optimizer=torch.optim.SGD)])
+def test_companions_go_where_the_model_goes(make: Callable[[UnifiedModel], torch.nn.Module]) -> None:
+    """They are no part of it, keep their precision, and leave the one that data on the host are encoded with behind."""
+    model, own = test_liquid.tiny_liquid(), test_patch_fsq.make(levels=(3, 4)).train()
+    model._companions["vision_tokenizer"] = own
+    names = [*model.state_dict()]
+    spans = [ImageSpan(str(code), codes=(np.full((4, 6), code),)) for code in range(3)]
+    expected = model.pictures(spans)
+    with pretend_device():
+        make(model).to(torch.bfloat16).to(DEVICE)
+        tokenizer = model.vision_tokenizer
+        assert {(value.device, value.dtype) for value in tokenizer.parameters()} == {(DEVICE, torch.float32)}
+        assert {value.device.type for value in own.parameters()} == {"cpu"}
+        torch.testing.assert_close(model.pictures(spans).held, expected)
+        assert ([*model.state_dict()], [*model.parts]) == (names, ["backbone", "head"])
+        model.to("cpu")
+    assert {value.device.type for value in model.vision_tokenizer.parameters()} == {"cpu"}

@@ -12,7 +12,8 @@ import torch
 
 from plait.errors import CheckpointError
 from plait.records import LossTerms
-from plait.tokenizers.codes import CodeCache, hash_tokenizer, write_codes
+from plait.tokenizers.codes import CodeCache, hash_tokenizer
+from plait.tokenizers.encoding import write_codes
 from plait.tokenizers.patch_fsq import PatchFSQ
 
 IDS = [f"scene/{index}" for index in range(11)]
