@@ -18,15 +18,16 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from lightning_modules.composing.instantiate import Assembly
-from lightning_modules.composing.recipes import RECIPE, make_recipe, read_recipe
+from lightning_modules.composing.recipes import RECIPE, is_saved_model, make_recipe, read_recipe
 from lightning_modules.composing.stored import check_stored
 from lightning_modules.folders.records import read_config
+from lightning_modules.folders.targets import check_target
 from lightning_modules.running.device import choose_device, choose_dtype
 from lightning_modules.running.launch import adopt_run, last_checkpoint, load_bases
 from plait.adapters.hub import fetch
 from plait.atomic import replace_folder
 from plait.backbones.text import PretrainedTokenizer
-from plait.checkpoints import load_weights, read_manifest, save_checkpoint
+from plait.checkpoints import MANIFEST, bounded_by, load_weights, read_manifest, save_checkpoint
 from plait.errors import CheckpointError, RecipeError
 from plait.evaluation.features import FeatureSpace
 
@@ -54,7 +55,8 @@ def from_pretrained(
     folder = fetch(source, revision)
     assembly = Assembly(read_recipe(folder))
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are overwritten: nobody's random numbers move
-        model = assembly.build("model")
+        with bounded_by(folder, folder / "vision_tokenizer"):
+            model = assembly.build("model")
         if model.vision_tokenizer is not None:
             load_weights(model.vision_tokenizer, folder / "vision_tokenizer")
     load_weights(model, folder)
@@ -66,7 +68,7 @@ def save_pretrained(run: str | Path, target: str | Path, model: nn.Module | None
 
     Args:
         run: folder of the run.
-        target: where the model goes; an older one there is replaced as a whole.
+        target: where the model goes; an older saved model there is replaced as a whole.
         model: the model of the run, where it is built already.
 
     Returns:
@@ -74,9 +76,11 @@ def save_pretrained(run: str | Path, target: str | Path, model: nn.Module | None
 
     Raises:
         RecipeError: there is no finished run, or its model is made of what a saved model may not name.
+        CheckpointError: the target is something else, or in the way of a run.
     """
     config = OmegaConf.create({"run": str(run)})
     adopt_run(config)
+    check_target(target, is_saved_model, [run])
     if model is None:
         assembly = Assembly(config)
         load_bases(config, assembly)
@@ -107,15 +111,11 @@ def write_folder(
     Raises:
         RecipeError: it is no unified model, or a part of it cannot be read back from a folder.
     """
-    if not hasattr(model, "builder"):
-        raise RecipeError(
-            f"A {type(model).__name__} is no unified model, which reads and writes documents: only such a model is saved as a whole. "
-            "The run of a vision tokenizer serves as it is: base.vision_tokenizer=<run folder>."
-        )
+    check_unified(model)
     text, vision = model.builder.layout.text, model.vision_tokenizer
     recipe = make_recipe(config, {"backbone": (model.backbone, "from_folder"), "text_tokenizer": (text, "load")})
     check_stored(recipe, target, is_model=True)
-    with replace_folder(target) as beside:
+    with replace_folder(target, MANIFEST) as beside:
         name = f"{type(model).__module__}.{type(model).__qualname__}"
         weights = model.state_dict() if weights is None else weights
         save_checkpoint(beside, weights, model=name, config={RECIPE: recipe}, **facts)
@@ -124,6 +124,20 @@ def write_folder(
         if vision is not None:
             save_checkpoint(beside / "vision_tokenizer", vision)
     return Path(target)
+
+
+def check_unified(model: Any) -> None:
+    """Refuse a part, a vision tokenizer say, where a model is wanted.
+
+    Raises:
+        RecipeError: it reads and writes no documents.
+    """
+    if not hasattr(model, "builder"):
+        raise RecipeError(
+            f"A {type(model).__name__} is no unified model, which reads and writes documents: only such a model is examined, or saved as a "
+            "whole. Next: name the run of one, as outputs/demo/instruction. The run of a vision tokenizer serves as it is: "
+            "base.vision_tokenizer=<run folder>."
+        )
 
 
 def save_text_tokenizer(model: nn.Module, folder: Path) -> None:
@@ -143,7 +157,8 @@ def open_features(run: str | Path) -> FeatureSpace:
     """
     config = OmegaConf.create({"run": str(run)})
     adopt_run(config)
-    encoder = Assembly(config).build("vision")
+    with bounded_by(last_checkpoint(run)):
+        encoder = Assembly(config).build("vision")
     try:
         manifest = load_weights(encoder, last_checkpoint(run), part="vision")
     except CheckpointError as error:  # every recipe has a node `vision`, few have trained it

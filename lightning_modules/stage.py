@@ -31,6 +31,43 @@ from plait.records import LossTerms
 log = logging.getLogger(__name__)
 
 
+def check_rates(
+    *,
+    max_steps: int,
+    optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+    schedule: Callable[..., LRScheduler] | None = None,
+) -> None:
+    """Try the settings of a training on a matrix and a vector.
+
+    Raises:
+        RecipeError: there is no step to take, or optimiser or schedule refuse their settings.
+    """
+    if max_steps < 1:
+        raise RecipeError(
+            f"max_steps is {max_steps}, expected at least 1: a stage trains, and its schedule needs the number. "
+            "Next: set trainer.max_steps."
+        )
+    named = [("part.layers.weight", nn.Parameter(torch.zeros(2, 2))), ("part.layers.bias", nn.Parameter(torch.zeros(2)))]
+    try:
+        tried = _make_optimizer(optimizer, [{"params": named}])
+    except RecipeError as error:
+        if error.__cause__ is None:  # of names, which a model has others of
+            return
+        raise
+    if schedule is not None:
+        schedule(tried, max_steps=max_steps)
+
+
+def _make_optimizer(optimizer: Callable[[list[dict[str, Any]]], Optimizer], groups: list[dict[str, Any]]) -> Optimizer:
+    try:
+        return scale_groups(optimizer(groups))
+    except (ValueError, TypeError) as error:
+        raise RecipeError(
+            f"stage.optimizer refuses its settings: {error}. Expected rates, betas and decay within their ranges. "
+            "Next: change stage.optimizer.<setting>."
+        ) from error
+
+
 class Stage(lightning.LightningModule):
     """Trains a model.
 
@@ -45,6 +82,8 @@ class Stage(lightning.LightningModule):
         not_finite, max_skipped: what happens where a step is not finite, "stop" or "skip" (at most so many); see `StepGuard`.
     """
 
+    check_settings = staticmethod(check_rates)
+    """what a command asks before it builds anything"""
     term_unit: ClassVar[str | None] = "nats"
     """unit of the loss terms, part of their log keys: cross entropies are in nats per target"""
 
@@ -62,11 +101,7 @@ class Stage(lightning.LightningModule):
         max_skipped: int = 10,
     ) -> None:
         super().__init__()
-        if max_steps < 1:
-            raise RecipeError(
-                f"max_steps is {max_steps}, expected at least 1: a stage trains, and its schedule needs the number. "
-                "Next: set trainer.max_steps."
-            )
+        check_rates(max_steps=max_steps, optimizer=optimizer, schedule=schedule)
         self.model = model
         self.max_steps = max_steps
         self.is_over = False
@@ -130,14 +165,7 @@ class Stage(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """One optimiser over the groups of the freeze plan, and the schedule by step."""
-        groups = self.freeze_plan.parameter_groups(self.model)
-        try:
-            optimizer = scale_groups(self.optimizer(groups))
-        except (ValueError, TypeError) as error:
-            raise RecipeError(
-                f"stage.optimizer refuses its settings: {error}. Expected rates, betas and decay within their ranges. "
-                "Next: change stage.optimizer.<setting>."
-            ) from error
+        optimizer = _make_optimizer(self.optimizer, self.freeze_plan.parameter_groups(self.model))
         if self.schedule is None:
             return {"optimizer": optimizer}
         scheduler = self.schedule(optimizer, max_steps=self.max_steps)

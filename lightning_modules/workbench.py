@@ -34,10 +34,11 @@ from lightning_modules.composing.instantiate import Assembly
 from lightning_modules.composing.recipes import is_saved_model
 from lightning_modules.desk.answers import Answers
 from lightning_modules.desk.asking import Asker
-from lightning_modules.desk.comparing import Comparison, find_evaluation
+from lightning_modules.desk.comparing import Comparison
 from lightning_modules.desk.controls import Controls
 from lightning_modules.desk.project import find_project, find_upward
 from lightning_modules.desk.shelf import Source
+from lightning_modules.jobs.comparison import find_evaluation
 from lightning_modules.loops import further
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.running.device import choose_device, place_parts
@@ -71,7 +72,7 @@ def open_run(place: str | Path, fetched: str | Path | None = None, *, device: st
     if found is not None and found.is_dir():
         return Desk(found, device, dtype)
     # a path that begins in a folder of this machine was meant as one
-    if not WANDB_PATH.fullmatch(str(place)) or Path(str(place).partition("/")[0]).is_dir():
+    if not WANDB_PATH.fullmatch(str(place)) or find_upward(str(place).partition("/")[0]):
         raise CheckpointError(
             f"{place} is no folder here and no path of W&B. Expected the folder of a run, entity/project/run, or "
             "entity/project/artifact:version. Next: check the path."
@@ -175,7 +176,7 @@ class Desk(Run):
         Raises:
             CheckpointError: it has none.
         """
-        return json.loads((find_evaluation(self) / "evaluation.json").read_text(encoding="utf-8"))["results"]
+        return json.loads((find_evaluation(self.folder) / "evaluation.json").read_text(encoding="utf-8"))["results"]
 
     def curves(self, *keys: str) -> Any:
         """Curves of metrics, to be shown in a cell; train/loss where nothing is named."""

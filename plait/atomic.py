@@ -27,15 +27,19 @@ _LONGEST_S = 7 * 24 * 3600.0
 
 
 @contextmanager
-def replace_folder(target: Path | str) -> Iterator[Path]:
+def replace_folder(target: Path | str, index: str) -> Iterator[Path]:
     """Yield an empty folder beside `target`; when the block ends without an error, it takes the target's place.
 
+    Args:
+        index: the file (or folder) by which an older target is known to be of the kind that is written now.
+
     Raises:
-        CheckpointError: the target is a file, or its parent cannot be written.
+        CheckpointError: the target is a file or a folder of something else, or its parent cannot be written.
     """
     target = Path(target)
     if target.is_file():
         raise CheckpointError(f"{target} is a file where a folder is to be written. Move it away or choose another name.")
+    check_replaceable(target, index)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for stale in target.parent.glob(f".{target.name}.*.tmp"):
@@ -53,6 +57,20 @@ def replace_folder(target: Path | str) -> Iterator[Path]:
     finally:
         os.close(lock)
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_replaceable(folder: Path, index: str) -> None:
+    """Refuse to write a folder over something else.
+
+    Raises:
+        CheckpointError: it is there, is not empty and has no `index`.
+    """
+    if folder.is_dir() and not (folder / index).exists() and (found := sorted(path.name for path in folder.iterdir())):
+        raise CheckpointError(
+            f"{folder} holds {', '.join(found[:3])}{' and more' if len(found) > 3 else ''}, and no {index}: it is something else than what "
+            "is to be written there. Expected nothing, an empty folder, or an older one of the same kind, which is replaced. Next: choose "
+            "another name, or move it away."
+        )
 
 
 def _make_beside(target: Path) -> tuple[Path, int]:

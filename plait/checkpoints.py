@@ -11,7 +11,9 @@ flushed to disk and exchanged with it in one rename (`torch.save` under kill -9 
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from plait.atomic import replace_folder
 from plait.errors import CheckpointError
 from plait.flattening import flatten_state, restore_state
 
 FORMAT = "plait-checkpoint-1"
+MOST_PER_NUMBER, FEW = 4, 2**28
+"""parameters of a model for each number of its checkpoint (ties, and parts that are trained elsewhere); and what is built anyway"""
 WEIGHTS, STATE, STATE_JSON, MANIFEST = "model.safetensors", "state.safetensors", "state.json", "manifest.json"
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """as safetensors writes them"""
@@ -94,7 +99,7 @@ def save_checkpoint(
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"config and parents of a checkpoint must be plain JSON values: {error}.") from error
     tree, state_tensors = flatten_state(state) if state is not None else (None, {})
-    with replace_folder(folder) as beside:
+    with replace_folder(folder, MANIFEST) as beside:
         save_file(tensors, beside / WEIGHTS)
         if state is not None:
             save_file(state_tensors, beside / STATE)
@@ -213,6 +218,50 @@ def load_weights(
     own = {name.removeprefix(f"{part}."): value for name, value in checkpoint.weights.items() if name.startswith(f"{part}.")}
     assign_weights(module, own or checkpoint.weights, str(folder), is_strict=is_strict)
     return checkpoint.manifest
+
+
+@contextmanager
+def bounded_by(*folders: Path | str) -> Iterator[None]:
+    """While a model is built whose weights are those of some checkpoints, refuse one that is out of all proportion to them, before its
+    memory is filled: the sizes that a config asks for may be anybody's.
+
+    Raises:
+        CheckpointError: the parameters are more than `MOST_PER_NUMBER` times the numbers of the checkpoints, and more than `FEW`.
+    """
+    stored, built = sum(map(_count_numbers, folders)), 0
+    named = " and ".join(map(str, folders))
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal built
+        built += 0 if parameter is None else parameter.numel()
+        if built > max(FEW, MOST_PER_NUMBER * stored):
+            raise CheckpointError(_out_of_proportion(named, f"has {built:,} numbers and more", stored))
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    except RuntimeError as error:
+        if "allocat" not in str(error):
+            raise
+        raise CheckpointError(_out_of_proportion(named, "takes more memory than there is", stored)) from error
+    finally:
+        handle.remove()
+
+
+def _out_of_proportion(named: str, finding: str, stored: int) -> str:
+    return (
+        f"{named}: the model that its config describes {finding}, and the weights hold {stored:,}. Expected sizes of one model. "
+        "Next: correct the sizes in the config, or take another checkpoint."
+    )
+
+
+def _count_numbers(folder: Path | str) -> int:
+    """Numbers in the weights of a checkpoint, from the index of its file; 0 where that cannot be read, which `load_weights` says."""
+    try:
+        with safe_open(Path(folder) / WEIGHTS, framework="pt") as file:
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError):
+        return 0
 
 
 def assign_weights(module: nn.Module, weights: Mapping[str, Tensor], origin: str, *, is_strict: bool = True) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from plait import atomic
-from plait.checkpoints import load_weights, read_checkpoint, read_manifest, save_checkpoint
+from plait.checkpoints import bounded_by, load_weights, read_checkpoint, read_manifest, save_checkpoint
 from plait.errors import CheckpointError
 from plait.flattening import flatten_state, restore_state
 
@@ -272,3 +272,16 @@ def test_a_type_of_a_state_is_one_of_a_list_and_no_name_of_torch(tmp_path: Path)
     for name in ("load", "nn", "hub", "__class__", "float8"):
         with pytest.raises(CheckpointError, match="an entry of unknown kind 'dtype'"):
             restore_state({"dtype": name}, {})
+
+
+def test_a_model_out_of_proportion_to_its_weights_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "small", nn.Linear(2, 2))
+    for size in (200_000, 10_000_000):  # 160 GB, and more than any machine has
+        with (
+            pytest.raises(CheckpointError, match=r"small: .* and the weights hold 6.*Next: correct the sizes"),
+            bounded_by(tmp_path / "small"),
+        ):
+            nn.Linear(size, size)
+    with bounded_by(tmp_path / "small"):
+        nn.Linear(200, 200)
+    nn.Linear(2, 2)

@@ -9,9 +9,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from lightning_modules.desk.requests import read_request
 from lightning_modules.loops.curriculum import compose_job
 from plait.document import Document
+from plait.errors import DocumentError
 
 ROOT = Path(__file__).resolve().parents[1]
 README, CONTRIBUTING = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
@@ -64,10 +67,21 @@ def test_an_experiment_of_your_own_composes_as_shown(tmp_path: Path):
         assert line in done.stdout, f"{line!r} did not reach the config: something later in the defaults wins"
 
 
-def test_the_document_shown_is_a_document():
+def test_the_document_shown_is_a_document(tmp_path: Path):
     (shown,) = blocks(README, "json")
-    document = Document.from_json(json.loads(shown))
-    assert document.images[0].is_hole
+    (tmp_path / "mine.json").write_text(shown, encoding="utf-8")
+    given, drawn = Document.from_json(json.loads(shown)).images
+    assert (given.is_hole, drawn.is_hole) == (False, True)
+    for image in (given, drawn):
+        assert f'"image_id": "{image.image_id}"' in shown
+    Image.new("RGB", (8, 8)).save(tmp_path / given.image_id)
+    request = read_request(document=str(tmp_path / "mine.json"))
+    assert (request.kind, request.document) == ("story", Document.from_json(json.loads(shown)))
+    Image.new("RGB", (8, 8)).save(tmp_path / drawn.image_id, format="PNG")
+    with pytest.raises(
+        DocumentError, match=f"to be drawn is called '{drawn.image_id}', and there is such a picture.*Next: leave out its"
+    ):
+        read_request(document=str(tmp_path / "mine.json"))
 
 
 def test_every_make_target_exists():

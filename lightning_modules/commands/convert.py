@@ -6,8 +6,10 @@ import hydra
 from omegaconf import DictConfig
 
 import lightning_modules.composing.instantiate  # noqa: F401 (teaches OmegaConf the references that configs use)
+from lightning_modules.running.refusals import command
 
 
+@command
 @hydra.main(version_base="1.3", config_path="pkg://plait.conf", config_name="convert")
 def main(config: DictConfig) -> Any:
     """The job of conf/convert.yaml."""

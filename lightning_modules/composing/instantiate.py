@@ -14,19 +14,20 @@ This file does not know which nodes exist or what they are for. Your own package
 the person who starts the process, never by a config.
 """
 
+import dataclasses
 import importlib
 import inspect
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import partial
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lightning_modules.composing.arguments import CHECK, LATER, check_arguments
 from lightning_modules.composing.published import find_published
 from lightning_modules.processes.ranks import choose_root
 from plait.errors import PlaitError, RecipeError
@@ -43,6 +44,7 @@ CLASS_ROOTS = (
 )
 """From these only classes are taken, and they are the only third-party modules that a config may name."""
 
+UNSET = re.compile(r"[Mm]issing mandatory value: ([\w.]+)")
 REFERENCE = re.compile(r"^\$\{(part_of:)?([A-Za-z_][\w.]*)\}$")
 # When a config is printed with --resolve there are no objects yet: the reference stands for itself.
 OmegaConf.register_new_resolver("part_of", lambda reference: f"<{reference}>", replace=True)
@@ -81,9 +83,9 @@ class Assembly:
         try:
             parent = OmegaConf.select(self.config, parent_path) if parent_path else self.config
         except OmegaConfBaseException as error:
-            raise RecipeError(_missing(path, str(error))) from error
+            raise RecipeError(spell_missing(path, error)) from error
         if not isinstance(parent, DictConfig) or key not in parent:
-            raise RecipeError(_missing(path, "there is no such node"))
+            raise RecipeError(spell_missing(path, "there is no such node"))
         return self._child(parent, key, path)
 
     def prepare(self, path: str) -> Callable[[], Any]:
@@ -98,15 +100,72 @@ class Assembly:
     def _child(self, parent: DictConfig | ListConfig, key: Any, path: str) -> Any:
         if path in self.objects:
             return self.objects[path]
-        if OmegaConf.is_interpolation(parent, key):
-            raw = OmegaConf.to_container(parent, resolve=False)[key]
-            if reference := REFERENCE.match(raw):
-                return self._attribute(reference[2], path) if reference[1] else self.build(reference[2])
+        if reference := _reference(parent, key):
+            return self._attribute(reference[2], path) if reference[1] else self.build(reference[2])
         try:
             node = parent[key]
         except OmegaConfBaseException as error:
-            raise RecipeError(_missing(path, str(error))) from error
+            raise RecipeError(spell_missing(path, error)) from error
         return self._value(node, path)
+
+    def look_over(self, path: str) -> None:
+        """Refuse the node at `path`, and whatever it is made of, for what their settings tell before any of it is built.
+
+        Raises:
+            RecipeError: as `build`, for names and kinds of arguments and for missing values; what a target refuses at sight (`checked_by`).
+        """
+        self._look_at(path, {})
+
+    def _look_at(self, path: str, known: dict[str, Any]) -> Any:
+        parent_path, _, key = path.rpartition(".")
+        try:
+            parent = OmegaConf.select(self.config, parent_path) if parent_path else self.config
+        except OmegaConfBaseException as error:
+            raise RecipeError(spell_missing(path, error)) from error
+        is_there = isinstance(parent, DictConfig) and key in parent
+        return self._look_at_child(parent, key, path, known) if is_there else LATER  # `build` says what is missing
+
+    def _look_at_child(self, parent: DictConfig | ListConfig, key: Any, path: str, known: dict[str, Any]) -> Any:
+        """A value as it will be, or LATER."""
+        if path in self.objects:
+            return LATER
+        if path not in known:
+            known[path] = LATER  # for what refers to itself
+            reference = _reference(parent, key)
+            if reference and reference[1]:
+                self._look_at(reference[2].rpartition(".")[0], known)
+            elif reference:
+                known[path] = self._look_at(reference[2], known)
+            else:
+                try:
+                    node = parent[key]
+                except OmegaConfBaseException as error:
+                    raise RecipeError(spell_missing(path, error)) from error
+                known[path] = self._look_into(node, path, known)
+        return known[path]
+
+    def _look_into(self, node: Any, path: str, known: dict[str, Any]) -> Any:
+        if isinstance(node, ListConfig):
+            return tuple(self._look_at_child(node, index, f"{path}[{index}]", known) for index in range(len(node)))
+        if not isinstance(node, DictConfig):
+            return node
+        values = {key: self._look_at_child(node, key, f"{path}.{key}", known) for key in node if key not in CONTROL_KEYS}
+        if "_target_" not in node:
+            return values
+        target, is_partial = locate(node["_target_"], path), node.get("_partial_", False)
+        positional = self._look_at_child(node, "_args_", f"{path}._args_", known) if "_args_" in node else ()
+        check_arguments(target, positional, values, path, is_partial, _name_sources(node, path))
+        plain = {name: value for name, value in values.items() if _is_plain(value)}
+        if check := getattr(target, CHECK, None):
+            taken = inspect.signature(check).parameters
+            given = {name: plain[name] for name in taken if name in plain}
+            if all(name in given or one.default is not one.empty for name, one in taken.items()):
+                _call(check, (), given, path)
+        if positional or len(plain) < len(values):
+            return LATER
+        if is_partial:
+            return partial(target, **values)
+        return _call(target, (), values, path) if dataclasses.is_dataclass(target) else LATER
 
     def _attribute(self, reference: str, path: str) -> Any:
         owner, _, name = reference.rpartition(".")
@@ -129,12 +188,32 @@ class Assembly:
         target = locate(node["_target_"], path)
         positional = self._child(node, "_args_", f"{path}._args_") if "_args_" in node else ()
         is_partial = node.get("_partial_", False)
-        check_arguments(target, positional, values, path, is_partial)
+        check_arguments(target, positional, values, path, is_partial, _name_sources(node, path))
         if path == self._held_back:
             return partial(_call, target, positional, values, path)
         built = partial(target, *positional, **values) if is_partial else _call(target, positional, values, path)
         self.objects[path] = built
         return built
+
+
+def _reference(parent: DictConfig | ListConfig, key: Any) -> re.Match[str] | None:
+    """What a value refers to, if it is a reference and nothing else."""
+    if not OmegaConf.is_interpolation(parent, key):
+        return None
+    return REFERENCE.match(OmegaConf.to_container(parent, resolve=False)[key])
+
+
+def _name_sources(node: DictConfig, path: str) -> dict[str, str]:
+    """Argument -> the key that sets it: its own, or the one that it refers to."""
+    references = {key: _reference(node, key) for key in node}
+    return {key: found[2] if found and not found[1] else f"{path}.{key}" for key, found in references.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether nothing in a value is still to be built."""
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    return all(map(_is_plain, value)) if isinstance(value, tuple) else value is not LATER
 
 
 def instantiate(config: DictConfig, **given: Any) -> Any:
@@ -220,54 +299,6 @@ def _import(target: str, path: str) -> Any:
     )
 
 
-def check_arguments(target: Any, positional: tuple[Any, ...], values: dict[str, Any], path: str, is_partial: bool) -> None:
-    """Compare the arguments of a node with the signature of its target: their names, and the kinds of plain values.
-
-    Raises:
-        RecipeError: a name is unknown or missing, or a plain value is of a kind that the parameter does not take.
-    """
-    signature = inspect.signature(target)
-    try:
-        (signature.bind_partial if is_partial else signature.bind)(*positional, **values)
-    except TypeError as error:
-        name = f"{target.__module__}.{target.__qualname__}"
-        raise RecipeError(
-            f"{path}: {name} {error}. Given: {', '.join(map(str, values)) or 'nothing'}. "
-            f"Expected some of {', '.join(signature.parameters)}. Next: change {path}.<key>."
-        ) from error
-    try:
-        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (NameError, TypeError):  # an annotation that exists for type checkers only
-        return
-    for name, value in values.items():
-        if name in hints and not _fits(value, hints[name]):
-            expected = _spell(hints[name])
-            raise RecipeError(f"{path}.{name} is {value!r}, expected {expected}. Next: set {path}.{name}=<{expected}>.")
-
-
-def _spell(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return " or ".join(map(str, get_args(hint)))
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value may be what an annotation says; false only where that is certain."""
-    if not isinstance(value, bool | int | float | str | None):
-        return True
-    if get_origin(hint) in (Union, UnionType):
-        return any(_fits(value, choice) for choice in get_args(hint))
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if isinstance(get_origin(hint), type) and issubclass(get_origin(hint), Collection):
-        return False
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint in (bool, int, str, NoneType):
-        return type(value) is hint
-    return True
-
-
 def _call(target: Any, positional: tuple[Any, ...], values: dict[str, Any], path: str) -> Any:
     try:
         return target(*positional, **values)
@@ -276,10 +307,16 @@ def _call(target: Any, positional: tuple[Any, ...], values: dict[str, Any], path
         raise
 
 
-def _missing(path: str, reason: str) -> str:
-    first_line = reason.split("\n")[0].rstrip(".")
+def spell_missing(path: str | None, reason: object) -> str:
+    """A value that OmegaConf does not find, in words."""
+    first_line = str(reason).split("\n")[0].rstrip(".")
+    if named := UNSET.search(first_line):
+        return (
+            f"{named[1]} is not set. Expected a value. Next: set {named[1]}=<value> on the command line or in the experiment."
+        )
     return (
-        f"{path}: {first_line}. Expected a value in the config; next: set {path}=... on the command line or in the experiment."
+        f"{path or 'the config'}: {first_line}. Expected a value in the config. "
+        f"Next: set {f'{path}=<value>' if path else 'it'} on the command line or in the experiment."
     )
 
 

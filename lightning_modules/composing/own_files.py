@@ -48,9 +48,15 @@ class _File:
 
 
 def check_command(config: DictConfig) -> None:
-    """`check_files` of the running command; nothing where there is none."""
+    """`check_files` of the running command, and that it asks for one thing; nothing where there is none."""
     if HydraConfig.initialized() and GlobalHydra.instance().is_initialized():
         settings = HydraConfig.get()
+        asked = {group: name for group in ("experiment", "curriculum") if (name := settings.runtime.choices.get(group))}
+        if len(asked) > 1:
+            raise RecipeError(
+                f"{' and '.join(f'{group}={name}' for group, name in asked.items())}: expected one of them, a recipe or a curriculum, "
+                "whose stages have recipes of their own. Next: leave one out."
+            )
         check_files(config, settings.job.config_name, [*settings.overrides.task, *settings.overrides.hydra])
 
 

@@ -63,7 +63,7 @@ def read_recipe(folder: str | Path) -> DictConfig:
     """
     manifest = read_manifest(folder)
     recipe = manifest.config.get(RECIPE)
-    if not isinstance(recipe, dict) or not {"model", "text_tokenizer"} <= recipe.keys():
+    if not isinstance(recipe, dict) or not all(isinstance(recipe.get(name), dict) for name in ("model", "text_tokenizer")):
         raise CheckpointError(
             f"{folder} is a checkpoint of {manifest.model or 'a model'} and no saved model: it has no recipe. Expected a folder "
             "written by save_pretrained. Next: plait-export run=<its run folder> target=<folder>."

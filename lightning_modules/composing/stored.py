@@ -65,11 +65,12 @@ MOST = {"nodes": 20_000, "levels": 40, "characters": 20_000, "number": 2**32}
 @dataclass
 class Shipped:
     """What the shipped configs name: top node -> targets, target or path -> keys, target -> key -> how a place of the process is written
-    (`${paths...}`, `${facts...}`), and the targets and references of special kinds."""
+    (`${paths...}`, `${facts...}`), the top nodes that are always built, and the targets and references of special kinds."""
 
     targets: dict[str, set[str]] = field(default_factory=dict)
     keys: dict[str, set[str]] = field(default_factory=dict)
     places: dict[str, dict[str, set[str]]] = field(default_factory=dict)
+    built: set[str] = field(default_factory=set)
     partial: set[str] = field(default_factory=set)
     references: set[str] = field(default_factory=set)
 
@@ -119,6 +120,9 @@ class _Check:
 
     def run(self) -> None:
         self._bases()
+        for name in sorted(self.shipped.built & self.nodes.keys()):
+            if not isinstance(node := self.nodes[name], Mapping) and not PLAIN.fullmatch(str(node)):
+                raise _Finding(f"{name} is {node!r}, expected what builds it, a node with a _target_")
         for name, node in self.nodes.items():
             self._walk(node, str(name), str(name), 1)
         if not self.is_model:
@@ -295,6 +299,7 @@ def _read_shipped() -> Shipped:
     texts = {folder / "train.yaml": ""}
     for group in sorted({*groups} - {"curriculum", "hparams_search"}):
         texts |= dict.fromkeys(sorted((folder / group).rglob("*.yaml")), group)
+    plain: set[str] = set()
     for path, group in texts.items():
         text = path.read_text(encoding="utf-8")
         package = re.search(r"^# @package (\S+)", text, re.MULTILINE)
@@ -304,6 +309,11 @@ def _read_shipped() -> Shipped:
             top = place.partition(".")[0]
             if top not in ("hydra", "defaults"):
                 _note(shipped, node, top, place)
+                if place == top and isinstance(node, Mapping) and "_target_" in node:
+                    shipped.built.add(top)
+                elif place == top and not isinstance(node, Mapping) and not PLAIN.fullmatch(str(node)):
+                    plain.add(top)
+    shipped.built -= {*plain, *TRAINING}
     return shipped
 
 

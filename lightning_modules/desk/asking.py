@@ -11,8 +11,9 @@ from typing import Any
 
 from PIL import Image
 
+from lightning_modules.composing.arguments import check_count, checked_by
 from lightning_modules.desk.answers import Answer, Answers
-from lightning_modules.desk.requests import Request, check_count, check_texts
+from lightning_modules.desk.requests import Request, check_texts, refuse_hole
 from lightning_modules.desk.shelf import Shelf, Source
 from lightning_modules.jobs.gallery import complete, cut_prompt
 from plait.data.filling import Pictures, fill_images
@@ -26,6 +27,7 @@ from plait.tiling import Tiling
 MOST_SEED = 2**63 - 1
 
 
+@checked_by(lambda fit="crop": check_fit(fit))
 class Asker:
     """A model, ready to be asked.
 
@@ -120,6 +122,9 @@ class Asker:
             folder: where pictures of a document are, besides here.
         """
         if isinstance(beginning, Document):
+            for span in beginning.images:
+                if span.is_hole and self.shelf.has(span.image_id):
+                    raise DocumentError(refuse_hole(span.image_id))
             spans = [
                 self.shelf.take(span.image_id, span.image_id, folder)
                 if isinstance(span, ImageSpan) and _is_named(span)
@@ -127,7 +132,7 @@ class Asker:
                 for span in beginning.spans
             ]
         else:
-            listed = [beginning] if isinstance(beginning, str | Image.Image) else list(beginning)
+            listed = beginning if isinstance(beginning, list | tuple) else [beginning]
             spans = [self._read_piece(piece) for piece in listed]
         if not spans:
             raise DocumentError("The story has no beginning, expected a sentence or a picture. Next: give one.")
@@ -148,6 +153,10 @@ class Asker:
         **settings: Any,
     ) -> Answers:
         """Answer the last message of a dialogue (`plait.sequence.chat`); its pictures are files or ids of the world."""
+        if not isinstance(messages, list | tuple) or not messages or not all(isinstance(one, Mapping) for one in messages):
+            raise DocumentError(
+                f"The dialogue is {messages!r}, expected a list of messages. Next: [{{'role': 'user', 'content': 'a red car'}}]."
+            )
         worded = [{**message, "content": self._read_content(message, folder)} for message in messages]
         prompt = self.model.template.chat(worded)
         budget = {"max_images": max_images, "max_tokens": max_tokens}
@@ -164,6 +173,11 @@ class Asker:
         **settings: Any,
     ) -> Answers:
         """Complete documents of the run's data, each given up to what is to be learned from it."""
+        if not isinstance(documents, list | tuple) or not documents or not all(isinstance(one, Document) for one in documents):
+            raise DocumentError(
+                f"{str(documents)[:100]!r} are no documents to go on with, expected a list of them. "
+                "Next: [desk.world.source('edits', 'val')[0]]."
+            )
         worded = [self.model.template.wrap(document, number) for number, document in enumerate(documents)]
         shelf = Pictures(lambda name: self.shelf.take(name).codes, lambda name: self.shelf.take(name).pixels)
         prompts = [cut_prompt(fill_images(document, shelf)) for document in worded]
@@ -197,13 +211,11 @@ class Asker:
     def _complete(
         self, prompts: Sequence[Document], policies: Mapping[str, Policy], seed: int, num_samples: int, **budget: int
     ) -> Answers:
-        for name, number in {"num_samples": num_samples, **budget}.items():
-            check_count(number, name, 0 if name == "max_images" else 1)
-        if check_count(seed, "seed", 0) + num_samples - 1 > MOST_SEED:
-            raise DocumentError(f"seed is {seed}, expected at most {MOST_SEED - num_samples + 1}. Next: set a smaller one.")
+        check_numbers(seed=seed, num_samples=num_samples, **budget)
+        seed, num_samples = int(seed), int(num_samples)
         repeated = [prompt for prompt in prompts for _ in range(num_samples)]
         seeds = [seed + number for _ in prompts for number in range(num_samples)]
-        budget = {"max_images": 0, **budget}
+        budget = {"max_images": 0} | {name: int(number) for name, number in budget.items()}
         samples = complete(self.model, self.shelf, repeated, policies, seeds, **budget)
         return Answers([self._read_answer(sample) for sample in samples])
 
@@ -234,7 +246,9 @@ class Asker:
     def _read_piece(self, piece: Any) -> TextSpan | ImageSpan:
         if isinstance(piece, TextSpan | ImageSpan):
             return piece
-        if isinstance(piece, str) and not self.shelf.has(piece):
+        # what ends as pictures do is meant as one, and missed where it is not there
+        is_file = isinstance(piece, str) and Path(piece).suffix.lower() in Image.registered_extensions()
+        if isinstance(piece, str) and not is_file and not self.shelf.has(piece):
             return TextSpan(*self._texts(piece, "the story"))
         return self.shelf.take(piece)
 
@@ -251,6 +265,17 @@ class Asker:
             else block
             for block in content
         ]
+
+
+def check_numbers(
+    *, seed: int = 0, num_samples: int | None = None, max_images: int | None = None, max_tokens: int | None = None
+) -> None:
+    """Refuse what is no number of samples or of what a document may go on with (RecipeError); None is not looked at."""
+    for name, number in {"num_samples": num_samples, "max_images": max_images, "max_tokens": max_tokens}.items():
+        if number is not None:
+            check_count(number, name, 0 if name == "max_images" else 1)
+    if check_count(seed, "seed", 0) + (num_samples or 1) - 1 > MOST_SEED:
+        raise RecipeError(f"seed is {seed}, expected at most {MOST_SEED - (num_samples or 1) + 1}. Next: set a smaller one.")
 
 
 def _is_named(span: ImageSpan) -> bool:

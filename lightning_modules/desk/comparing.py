@@ -10,17 +10,12 @@ from typing import Any
 from PIL import Image
 
 from lightning_modules.desk.project import find_upward
-from lightning_modules.folders.records import read_job
-from lightning_modules.jobs.comparison import compare_runs
+from lightning_modules.jobs.comparison import compare_runs, find_evaluation
 from lightning_modules.reporting.groups import find_evaluations
 from lightning_modules.reporting.verdicts import conclude, draw_table, list_verdicts, stack_sheets
 from lightning_modules.tracking.screen import render_figure
-from plait.checkpoints import read_manifest
-from plait.errors import CheckpointError
 from plait.runs import Run
 from plait.samples import inline_picture
-
-EVALUATION = "evaluation.json"
 
 
 class Comparison:
@@ -35,9 +30,9 @@ class Comparison:
     """
 
     def __init__(self, rows: Mapping[str, Sequence[str]], reference: str | None = None) -> None:
-        self.rows = dict(rows)
         with tempfile.TemporaryDirectory() as place:
             self.table = compare_runs(rows=rows, folder=place, reference=reference)
+        self.rows = dict(rows)
 
     @classmethod
     def of_runs(cls, runs: Sequence[Run]) -> "Comparison":
@@ -49,7 +44,7 @@ class Comparison:
             while name in rows:
                 number += 1
                 name = f"{run.folder} ({number})"
-            rows[name] = [str(find_evaluation(run))]
+            rows[name] = [str(find_evaluation(run.folder))]
         return cls(rows)
 
     @classmethod
@@ -79,23 +74,3 @@ class Comparison:
     def _repr_html_(self) -> str:
         said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)
         return f"<img src='{inline_picture(self.picture)}'><ul>{said}</ul>"
-
-
-def find_evaluation(run: Run) -> Path:
-    """The folder of the finished evaluation of a run: inside it, or beside it as a curriculum puts it.
-
-    Raises:
-        CheckpointError: there is none; with the command that makes it.
-    """
-    for place in (run.folder, run.folder / "evaluation"):
-        if (place / EVALUATION).is_file():
-            return place
-    identity = read_manifest(run.checkpoint).identity
-    for found in sorted(run.folder.parent.glob(f"*/{EVALUATION}")):
-        job = read_job(found.parent) or {}
-        if job.get("state") == "finished" and job.get("parents", {}).get("model") == identity:
-            return found.parent
-    raise CheckpointError(
-        f"{run.folder} has no evaluation, inside or beside it. Expected one that has finished. Next: plait-evaluate run={run.folder} "
-        f"paths.folder={run.folder / 'evaluation'}."
-    )

@@ -4,12 +4,32 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from lightning_modules.desk.asking import Asker
+from lightning_modules.composing.arguments import checked_by
+from lightning_modules.desk.asking import Asker, check_numbers
 from lightning_modules.desk.requests import read_request
 
 log = logging.getLogger(__name__)
 
 
+def check_drawing(
+    *,
+    prompt: str | Sequence[str] | None = None,
+    image: str | None = None,
+    question: str | Sequence[str] | None = None,
+    edit: str | Sequence[str] | None = None,
+    document: str | None = None,
+    kind: str | None = None,
+    num_samples: int | None = None,
+    seed: int = 0,
+    max_images: int = 4,
+    max_tokens: int = 120,
+) -> None:
+    """Refuse what is no request, and numbers that cannot be met."""
+    read_request(prompt=prompt, image=image, question=question, edit=edit, document=document, kind=kind)
+    check_numbers(seed=seed, num_samples=num_samples, max_images=max_images, max_tokens=max_tokens)
+
+
+@checked_by(check_drawing)
 def draw(
     *,
     asker: Asker,

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from plait.errors import CheckpointError
+
 MARK = "pyproject.toml"
 
 
@@ -17,7 +19,14 @@ def find_upward(place: str | Path) -> Path | None:
 
     Args:
         place: an absolute path is taken as it is; `~` is the home of the user.
+
+    Raises:
+        CheckpointError: it is no path.
     """
+    if not isinstance(place, str | os.PathLike) or not str(place):
+        raise CheckpointError(
+            f"A folder is given as {place!r}, expected its path. Next: give one, such as 'outputs/demo/instruction'."
+        )
     path, here, top = Path(place).expanduser(), Path.cwd(), find_project()
     folders = [here, *here.parents]
     for folder in folders[: folders.index(top) + 1]:

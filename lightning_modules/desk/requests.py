@@ -109,6 +109,9 @@ def read_document(path: Path, kind: str | None = None) -> Request:
     except DocumentError as error:
         raise DocumentError(f"{path}: {error}") from error
     shape = "".join("t" if not isinstance(span, ImageSpan) else "h" if span.is_hole else "i" for span in document.spans)
+    for span in document.images:
+        if span.is_hole and (path.parent / span.image_id).is_file():
+            raise DocumentError(f"{path}: {refuse_hole(span.image_id)}")
     kind = choose_kind(shape, kind, str(path))
     texts = [
         check_text(span.text, f"{path}, span {number}") for number, span in enumerate(document.spans) if shape[number] == "t"
@@ -117,6 +120,14 @@ def read_document(path: Path, kind: str | None = None) -> Request:
         return Request(kind, document=document, folder=path.parent)
     shown = next((span.image_id for span, letter in zip(document.spans, shape, strict=True) if letter == "i"), None)
     return Request(kind, texts, shown, folder=path.parent)
+
+
+def refuse_hole(name: str) -> str:
+    """What is said where a picture that is there would be drawn over."""
+    return (
+        f"a picture that is to be drawn is called {name!r}, and there is such a picture. Expected a name of its own for it. Next: leave "
+        'out its "form" to show the picture that is there, or rename it to have one drawn.'
+    )
 
 
 def choose_kind(shape: str, kind: str | None, origin: str) -> str:
@@ -167,13 +178,6 @@ def check_text(text: Any, name: str) -> str:
     if not text.strip():
         raise DocumentError(f"{name} is {text!r}, expected a text with a word in it. Next: write one.")
     return text
-
-
-def check_count(number: Any, name: str, least: int) -> int:
-    """A whole number that is not below `least` (DocumentError otherwise)."""
-    if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise DocumentError(f"{name} is {number!r}, expected a whole number of at least {least}. Next: set {name}=<number>.")
-    return number
 
 
 def _read_chat(path: Path, raw: Mapping[str, Any], kind: str | None) -> Request:

@@ -8,6 +8,7 @@ A value that is a list or in quotes already is Hydra's, and so is everything whe
 
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from lightning_modules.desk.requests import read_request
@@ -35,7 +36,10 @@ def read_words(words: Sequence[str]) -> list[str]:
         key, has_value, value = word.partition("=")
         if has_value and key in (*TEXTS, *PATHS, "kind"):
             given.setdefault(key, []).append(value)
-    if not any(word.partition("=")[0] in ELSEWHERE for word in words) and "run" in given:
+    keys = [word.partition("=")[0] for word in words]
+    # a key that is nearly one of these is misspelt, which Hydra says
+    is_misspelt = any(key not in REQUEST and get_close_matches(key, REQUEST, cutoff=0.75) for key in keys)
+    if "run" in given and not is_misspelt and not any(key in ELSEWHERE for key in keys):
         _check(given)
     placed: list[str] = []
     for word in words:

@@ -7,6 +7,7 @@ job and set aside for another one (`<folder>.old-1`). Up to `Stay.begin` nothing
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,13 +18,13 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_modules.folders.ownership import Claim, describe_process, silence_s
+from lightning_modules.folders.ownership import LOCK_FILE, Claim, describe_process, silence_s
 from lightning_modules.folders.records import CONFIG_FILE, JOB_FILE, LAST, last_checkpoint, read_job, write_job, write_text
 from lightning_modules.processes.ranks import decide
 from plait.errors import CheckpointError, RecipeError
 
-ARTEFACTS = (CONFIG_FILE, "metrics.jsonl", "passport.json", "checkpoints")
-"""What a job leaves besides its record: a folder that holds one of them without a record is not begun in."""
+RECORDS = (JOB_FILE, CONFIG_FILE, LOCK_FILE, "lineage.json", "passport.json", "ledger.json", "hydra", "mirror.json", "wandb")
+"""What tells of a job, and is nothing that it has made."""
 
 GOES_ON = "goes_on_in_its_folder"
 """Attribute of a job that may be started again in the folder in which it has finished."""
@@ -75,6 +76,7 @@ class Stay:
         is_done: there is nothing left to do.
         is_foreign: what is there is of another job: it is set aside by `begin`.
         goes_on: of the job's intent.
+        is_refused: the job was refused: if it has left no more than its record in a folder that was empty, that goes too.
     """
 
     folder: Path
@@ -84,6 +86,7 @@ class Stay:
     is_done: bool = False
     is_foreign: bool = False
     goes_on: bool = False
+    is_refused: bool = False
     _log_file: logging.Handler | None = None
     _has_begun: bool = False
 
@@ -124,7 +127,20 @@ class Stay:
             logging.getLogger().removeHandler(self._log_file)
             self._log_file.close()
         if self.claim is not None:
-            self.claim.release(is_unused=not self._has_begun)
+            self.claim.release(is_unused=self._take_back() if self._has_begun else True)
+
+    def _take_back(self) -> bool:
+        """Remove the record of a job that was refused before it made anything, from a folder that was empty before."""
+        records = {*RECORDS, *([Path(self._log_file.baseFilename).name] if self._log_file is not None else [])}
+        is_nothing = {path.name for path in self.folder.iterdir()} <= records
+        if not self.is_refused or self.before or self.is_foreign or not is_nothing:
+            return False
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK_FILE:
+                path.unlink()
+        return True
 
     def _open_log(self) -> None:
         """What is logged goes into the folder as well; Hydra's own file would be there before the folder is known to be free."""
@@ -205,11 +221,10 @@ def _look_around(stay: Stay, intent: Intent) -> Stay:
     folder, past = stay.folder, read_job(stay.folder)
     wants_on = intent.goes_on_in(folder)
     if past is None:
-        found = [name for name in ARTEFACTS if (folder / name).exists()]
-        if found:
+        if found := sorted(path.name for path in folder.iterdir() if path.name != LOCK_FILE):
             raise RecipeError(
-                f"{folder} holds {', '.join(found)} and no {JOB_FILE}: nobody knows of which job that is. Expected an empty folder, or "
-                "one of a job of plait. Next: give another paths.folder, or move this one away."
+                f"{folder} holds {', '.join(found[:3])}{' and more' if len(found) > 3 else ''}, and no {JOB_FILE}: it is no run. Expected "
+                "an empty folder, or one of a job of plait. Next: give another paths.folder, or move this one away."
             )
         if wants_on:
             raise RecipeError(

@@ -6,31 +6,47 @@ It reads what `plait-evaluate` left and writes table.json, table.md and a W&B ta
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from glob import glob
 from pathlib import Path
 from typing import Any
 
+from lightning_modules.composing.arguments import checked_by
 from lightning_modules.composing.recipes import list_settings
-from lightning_modules.folders.records import read_config
+from lightning_modules.folders.records import last_checkpoint, read_config, read_job
 from plait.atomic import write_json
+from plait.checkpoints import read_manifest
 from plait.errors import CheckpointError, RecipeError
 from plait.evaluation.comparison import compare
 from plait.evaluation.figures import stand
 from plait.evaluation.table import write_markdown
 
+EVALUATION = "evaluation.json"
 log = logging.getLogger(__name__)
 
 
-def compare_runs(
-    *, rows: Mapping[str, Sequence[str]], folder: str, reference: str | None = None, loggers: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def check_rows(*, rows: Mapping[str, Sequence[str]], reference: str | None = None) -> None:
+    """Refuse rows that are none, a reference that is none of them, and folders without an evaluation."""
+    is_one = isinstance(rows, Mapping) and rows and not any(isinstance(row, str) for row in rows.values())
+    if not is_one or not all(isinstance(row, Sequence) and row for row in rows.values()):
+        raise RecipeError(
+            f"rows={rows!r}: expected a list of folders under the name of each row. "
+            "Next: rows={one: [outputs/one], other: [outputs/other]}."
+        )
+    if reference is not None and reference not in rows:
+        raise RecipeError(f"reference={reference}: expected one of the rows {list(rows)}. Next: name one of them.")
+    for name, places in rows.items():
+        _find(name, places)
+
+
+@checked_by(check_rows)
+def compare_runs(*, rows: Mapping[str, Sequence[str]], folder: str, reference: str | None = None) -> dict[str, Any]:
     """Write the table of several evaluations.
 
     Args:
-        rows: name -> folders of evaluations of one configuration that differ in their seed alone (checked). A folder is an evaluation
-            or a run with one in `evaluation/`; `*` stands for any name.
+        rows: name -> folders of evaluations of one configuration that differ in their seed alone (checked), or of their runs
+            (`find_evaluation`); `*` stands for any name.
         reference: the row that the others are compared with; None takes the first.
-        loggers: of the job; W&B's mirror reads the table from its file.
 
     Returns:
         The table (see `plait.evaluation.table`).
@@ -40,9 +56,8 @@ def compare_runs(
         CheckpointError: a folder holds no finished evaluation.
         DocumentError: two evaluations were not asked the same.
     """
-    reference = next(iter(rows), None) if reference is None else reference
-    if reference not in rows:
-        raise RecipeError(f"reference={reference}: expected one of the rows {list(rows)}. Next: name one of them.")
+    check_rows(rows=rows, reference=reference)
+    reference = next(iter(rows)) if reference is None else reference
     found = {name: {str(place): _read_evaluation(place) for place in _find(name, places)} for name, places in rows.items()}
     for name, runs in found.items():
         _check_row(name, runs)
@@ -70,10 +85,33 @@ def write_table(table: Mapping[str, Any], folder: str | Path) -> None:
 def _find(name: str, places: Sequence[str]) -> list[Path]:
     """The folders of the evaluations of a row."""
     found = [path for place in places for path in (sorted(map(Path, glob(place))) if "*" in place else [Path(place)])]
-    inside = [path / "evaluation" if (path / "evaluation").is_dir() else path for path in found]
-    if not inside:
+    if not found:
         raise CheckpointError(f"rows.{name}={list(places)} names no folder. Expected evaluations. Next: check the paths.")
-    return inside
+    return [find_evaluation(path) for path in found]
+
+
+def find_evaluation(run: str | Path) -> Path:
+    """The folder of the evaluation of a run: itself, inside it, where the newest that has finished counts, or beside it as a curriculum
+    puts it.
+
+    Raises:
+        CheckpointError: there is none; with the command that makes it.
+    """
+    place = Path(run)
+    inside = place / "evaluation"
+    newest = [found for found in sorted(inside.glob("*"), reverse=True) if (read_job(found) or {}).get("state") == "finished"]
+    for found in (place, inside, *newest):
+        if (found / EVALUATION).is_file():
+            return found
+    with suppress(CheckpointError):  # it has no weights
+        identity = read_manifest(last_checkpoint(place)).identity
+        for found in sorted(place.parent.glob(f"*/{EVALUATION}")):
+            job = read_job(found.parent) or {}
+            if job.get("state") == "finished" and job.get("parents", {}).get("model") == identity:
+                return found.parent
+    raise CheckpointError(
+        f"{place} holds no evaluation, and none is beside it. Expected one that has finished. Next: plait-evaluate run={place}."
+    )
 
 
 def _read_evaluation(place: Path) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from typing import Any
 
 from PIL import Image
 
+from lightning_modules.composing.arguments import check_count, checked_by
 from lightning_modules.jobs.comparison import write_table
+from lightning_modules.pretrained import check_unified
 from plait.atomic import write_json
 from plait.data.filling import Pictures
 from plait.document import Document
@@ -25,7 +27,7 @@ from plait.evaluation.cost import measure, summarise_cost
 from plait.evaluation.documents import open_examinations
 from plait.evaluation.examination import Examinations
 from plait.evaluation.features import FeatureSpace
-from plait.evaluation.figures import DEFECTS, MAIN, Record
+from plait.evaluation.figures import DEFECTS, GAIN, MAIN, NO_SHARES, Record
 from plait.evaluation.protocol import Evaluation, evaluate
 from plait.evaluation.retention import keep_shares
 from plait.evaluation.table import tabulate_run
@@ -41,6 +43,15 @@ SHEET_WIDTH, WHOLE_SAMPLES = 1300, 16
 log = logging.getLogger(__name__)
 
 
+def check_examination(*, n: int = 300, tuning_n: int = 96, batch_size: int = 256, kept_of: str | None = None) -> None:
+    """Refuse to ask nothing, and an evaluation to compare with that is not there."""
+    for name, number in {"n": n, "tuning_n": tuning_n, "batch_size": batch_size}.items():
+        check_count(number, name)
+    if kept_of is not None:
+        _read_items(kept_of)
+
+
+@checked_by(check_examination)
 def examine(
     *,
     model: Any,
@@ -62,7 +73,6 @@ def examine(
     features: FeatureSpace | None = None,
     sheet_cells: int = 48,
     name: str = "run",
-    loggers: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """Examine a model on a world.
 
@@ -79,15 +89,16 @@ def examine(
         features: the encoder of the distribution figures; None leaves them out.
         sheet_cells: pictures on a contact sheet.
         name: of the row in the table.
-        loggers: of the job; W&B's mirror reads the table from its file.
 
     Returns:
         The flat summary.
 
     Raises:
-        RecipeError: the plan names what there is not, or `kept_of` holds no evaluation or shares no figure.
+        RecipeError: the model reads and writes no documents, the plan names what there is not, or `kept_of` holds no evaluation or shares
+            no figure.
         DocumentError: `kept_of` was examined on other items.
     """
+    check_unified(model)
     place = Path(folder)
     base = None if kept_of is None else read_items(kept_of)
     examinations = open_examinations(world, next(iter((documents or {}).values()), ()))
@@ -234,7 +245,11 @@ def write_sheets(found: Evaluation, folder: Path, num_cells: int, wording: ChatW
 
 
 def _draw_sheet(records: Sequence[Record], samples: Sequence[Sample], title: str) -> Image.Image | None:
-    judged = [(r, sample, bool(r.scores[MAIN])) for r, sample in zip(records, samples, strict=True) if MAIN in r.scores]
+    judged = []
+    for record, sample in zip(records, samples, strict=True):
+        if MAIN in record.scores:
+            score = _read_score(record, MAIN, record.scores[MAIN])
+            judged.append((record, sample, score if isinstance(score, bool) else None))
     if not any(record.scores for record in records):  # to be looked at: nobody says what is right
         judged = [(record, sample, None) for record, sample in zip(records, samples, strict=True)]
     if not any(_has_drawn(record) for record, _, _ in judged):
@@ -244,6 +259,12 @@ def _draw_sheet(records: Sequence[Record], samples: Sequence[Sample], title: str
         return contact_sheet(cells, columns=8, title=title)
     drawn = [draw_sample(sample, width=SHEET_WIDTH, is_right=right) for _, sample, right in judged[:WHOLE_SAMPLES]]
     return stack_samples(drawn, title=title, width=SHEET_WIDTH + 20)
+
+
+def _read_score(record: Record, name: str, value: float) -> bool | float:
+    """Yes or no where an item was judged so; a share between them, a slope or what examples change is a number, whatever its value."""
+    is_number = value not in (0, 1) or name in NO_SHARES or record.key.endswith(GAIN)
+    return float(value) if is_number else bool(value)
 
 
 def _has_drawn(record: Record) -> bool:
@@ -263,7 +284,7 @@ def to_sample(record: Record, wording: ChatWording | None = None) -> Sample:
     for name, value in record.scores.items():
         if name in DEFECTS:
             name, value = name.removeprefix("un"), 1.0 - value
-        scores["right" if name == MAIN else name] = bool(value) if value in (0, 1) else float(value)
+        scores["right" if name == MAIN else name] = _read_score(record, name, value)
     read = {"expected": record.expected, "found": record.found}
     return Sample(
         record.document,

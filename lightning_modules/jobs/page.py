@@ -47,7 +47,7 @@ def write_report(
         project, entity: of W&B.
         expected: figure name -> (lowest, highest) of several runs of the recipe, or the same as a text of YAML; what lies below is said
             first.
-        summary: path for a copy of the evaluation's flat summary, with the cost of every run added.
+        summary: path for a copy of the evaluation's flat summary, with the cost of every run added; an older one is replaced.
 
     Returns:
         The path of the page.
@@ -67,6 +67,8 @@ def write_report(
         raise RecipeError(f"page={path}: expected a file that ends in .html or .md.")
     if not named:
         raise RecipeError("A report about which runs? Expected runs=[<folder>,...]; a multirun or a curriculum is one folder.")
+    if summary is not None:
+        _check_summary(Path(summary))
     if path.exists() and not is_report(path):
         raise RecipeError(
             f"page={path} is a file already, and no report. Expected a new file, or an older report, which is "
@@ -82,6 +84,17 @@ def write_report(
     if summary is not None:
         write_json(summary, _summarise(report, evaluation))
     return str(path)
+
+
+def _check_summary(path: Path) -> None:
+    try:
+        found = read_json(path) if path.exists() else {}
+    except CheckpointError:
+        found = None
+    if not isinstance(found, dict) or not all("/" in name for name in found):  # as the names of figures are
+        raise RecipeError(
+            f"summary={path} is there already, and is no summary. Expected a new file, or an older summary. Next: another."
+        )
 
 
 def _read_expected(expected: Mapping[str, Sequence[float]] | str | None) -> dict[str, tuple[float, ...]]:

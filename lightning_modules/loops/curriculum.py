@@ -25,6 +25,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from lightning_modules.composing.instantiate import Assembly
 from lightning_modules.composing.own_files import check_files
 from lightning_modules.folders.records import LAST, read_job
 from lightning_modules.folders.run_folder import goes_on, set_aside
@@ -137,6 +138,7 @@ def run_stage(
     if found.get("key") == key and found["state"] == "finished":
         log.info("already finished: %s", place)
         return found
+    Assembly(config, given).look_over("job")  # what is refused leaves everything in its place
     if place.exists() and found.get("key") != key:
         log.info("the config or a parent of this stage is another one now: %s", place)
         set_aside(place).release(is_unused=True)

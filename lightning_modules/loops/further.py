@@ -4,7 +4,6 @@ The recipe, its data and its optimiser are those of the run; it starts from the 
 stretch of data. It does not know what is trained.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from lightning_modules.composing.arguments import check_count
 from lightning_modules.composing.stored import check_stored
 from lightning_modules.folders.records import find_neighbours, read_config
 from lightning_modules.loops.curriculum import run_stage
@@ -24,7 +24,6 @@ from plait.runs import Run
 
 LEFT_OUT = ("progress", "gallery", "examination")
 """callbacks that a short run in a cell goes without"""
-log = logging.getLogger(__name__)
 
 
 def train_further(
@@ -50,7 +49,7 @@ def train_further(
         RecipeError: the run has no recipe or has not finished, or an override names no key.
         KeyboardInterrupt: it was stopped.
     """
-    config = _extend(read_config(run), Path(run), steps, Path(folder), overrides)
+    config = _extend(read_config(run), Path(run), check_count(steps, "steps"), Path(folder), overrides)
     with open_dict(config):
         config.callbacks.update(dict.fromkeys(callbacks or ()))
     given = {f"callbacks.{name}": callback for name, callback in (callbacks or {}).items()}
@@ -72,9 +71,8 @@ def _one_process(stored: DictConfig) -> dict[str, Any]:
     if stored.get("strategy", "auto") != "auto":
         changed |= {"strategy": "auto", "devices": 1, "num_nodes": 1}
     if changed:
-        log.warning(
-            "trained here in this one process: %s", ", ".join(f"trainer.{key}={value}" for key, value in changed.items())
-        )
+        # on standard output: a cell shows what is logged as a warning in red, and less not at all
+        print("trained here in this one process:", ", ".join(f"trainer.{key}={value}" for key, value in changed.items()))
     return changed
 
 

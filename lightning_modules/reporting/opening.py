@@ -18,6 +18,11 @@ from plait.evaluation.figures import find_best_blind, find_best_lookup
 Sentence = tuple[str | Number, ...]
 Expected = Mapping[str, Sequence[float]]
 """figure name -> (lowest, highest) that the recipe is held to"""
+CHANGES = {
+    "context_gain": "solved examples before the prompt change the share of right answers by ",
+    "interleaved_slope": "each further picture of a row changes the share of right ones by ",
+}
+"""figures that are changes -> what they change"""
 SURE = 0.95
 """from here on "nearly always\""""
 MOST = 5
@@ -92,7 +97,7 @@ def _tell_runs(reader: Reader, runs: Sequence[Place]) -> Iterator[Sentence]:
 
 
 def _judge(reader: Reader, places: Sequence[Place], expected: Expected) -> Iterator[Sentence]:
-    """Up to five sentences on one configuration."""
+    """A few sentences on one configuration."""
     about, results = reader.about(places[0].folder), reader.json(places[0].folder / EVALUATION)["results"]
     name_skill = about.name_skill
     keys = [key for key in results if about.is_headline(key) and _is_share(results[key])]
@@ -106,14 +111,15 @@ def _judge(reader: Reader, places: Sequence[Place], expected: Expected) -> Itera
         yield ("Below what is expected: ", *found, ". Another seed may do better.")
     new = sorted((key for key in keys if not about.is_recall(key)), key=partial(_order, about))
     asked = [key for key in new or keys if _is_skill(about, key)]
-    blind = {key: (find_best_blind(results[key]["baselines"]) or ("", 0.0))[1] for key in asked}
-    weak = [key for key in asked if values[key][1].value <= blind[key]]
+    blind = {key: best[1] for key in asked if (best := find_best_blind(results[key]["baselines"]))}
+    weak = [key for key in asked if key in blind and values[key][1].value <= blind[key]]
     sure = [key for key in asked if key not in weak and values[key][1].value >= SURE]
     rest = [key for key in asked if key not in weak and key not in sure]
     for words, members in (
         ("No better than an answer that does not need the skill", weak),
         (f"Nearly always right (the low end of the interval is {SURE} or more)", sure),
-        ("Better than that, and not nearly always right", rest),
+        ("Better than that, and not nearly always right", [key for key in rest if key in blind]),
+        ("Not nearly always right, and without an answer to compare with", [key for key in rest if key not in blind]),
     ):
         if members:
             equal = [key for key in members if key not in weak and _is_looked_up(results[key], values[key])]
@@ -122,6 +128,11 @@ def _judge(reader: Reader, places: Sequence[Place], expected: Expected) -> Itera
     if losses:
         costs = ((f"{about.explain(key)} ", *list_values(reader, key, places)[:1]) for key in losses[:MOST])
         yield ("What unseen documents cost it: ", *_join(costs, "; "), ".")
+    changes = {key: list_values(reader, key, places) for key in results if key.split("/")[1] in CHANGES}
+    worse = [key for key, (_, _, high) in changes.items() if high.value < 0]
+    if worse:
+        said = _join(((f"on {key.split('/')[0]} {CHANGES[key.split('/')[1]]}", changes[key][0]) for key in worse), "; ")
+        yield ("For the worse (the whole interval is below 0): ", *said, ".")
     yield (_tell_seeds(len(places)),)
 
 

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lightning_modules.callbacks.same_job import SameJob
 from lightning_modules.composing.config_checks import check_config
-from lightning_modules.composing.instantiate import Assembly, locate
+from lightning_modules.composing.instantiate import Assembly, locate, spell_missing
 from lightning_modules.composing.licences import find_licences
 from lightning_modules.composing.own_files import check_command
 from lightning_modules.composing.recipes import is_saved_model, read_recipe
@@ -29,7 +29,15 @@ from lightning_modules.composing.stored import check_stored
 from lightning_modules.folders.going_on import accept_checkpoint, find_data
 from lightning_modules.folders.identity import UNHASHED, config_hash, resolve
 from lightning_modules.folders.lineage import trace_parents, write_lineage
-from lightning_modules.folders.records import CONFIG_FILE, JOB_FILE, find_neighbours, last_checkpoint, read_config, read_job
+from lightning_modules.folders.records import (
+    CONFIG_FILE,
+    JOB_FILE,
+    LAST,
+    find_neighbours,
+    last_checkpoint,
+    read_config,
+    read_job,
+)
 from lightning_modules.folders.run_folder import (
     GOES_ON,
     Intent,
@@ -46,8 +54,8 @@ from lightning_modules.running.device import check_trainer_device, choose_device
 from lightning_modules.tracking.mirroring.job import check_mirror, mirrored, named_variables
 from lightning_modules.training.checkpoint_io import FolderCheckpointIO
 from lightning_modules.training.endings import describe_ending
-from plait.checkpoints import load_weights, read_manifest
-from plait.errors import CheckpointError, RecipeError
+from plait.checkpoints import bounded_by, load_weights, read_manifest
+from plait.errors import CheckpointError, PlaitError, RecipeError
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +81,7 @@ def run_command(config: DictConfig) -> Any:
         check_command(config)
         result = launch(config)
     except OmegaConfBaseException as error:
-        raise RecipeError(
-            f"{error.full_key or 'the config'}: {str(error).splitlines()[0]}. Expected a value in the config. "
-            "Next: set it on the command line or in the experiment; `--cfg job` prints what is there."
-        ) from error
+        raise RecipeError(spell_missing(error.full_key, error)) from error
     finally:
         drop_empty_folder(config)
     metric = config.get("optimized_metric")
@@ -123,7 +128,9 @@ def launch(config: DictConfig, given: Mapping[str, Any] | None = None, **facts: 
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
         raise RecipeError(f"seed is {config.seed!r}, expected a whole number from 0 to {2**32 - 1}. Next: set seed=<number>.")
     identity = {"config_hash": config_hash(config)}
-    identity["job_id"], config.paths.folder = shake_hands(identity["config_hash"], choose_folder(config))
+    config.paths.folder = choose_folder(config)
+    assembly.look_over("job")
+    identity["job_id"], config.paths.folder = shake_hands(identity["config_hash"], config.paths.folder)
     stay = enter_together(config.paths.folder, describe_intent(config, identity["config_hash"]))
     try:
         return run_in_folder(config, assembly, {**identity, "job_id": stay.before.get("id", identity["job_id"])}, stay, facts)
@@ -172,6 +179,8 @@ def run_in_folder(
         is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
         reason = error.__context__ if isinstance(error, SystemExit) and error.__context__ is not None else error
         stay.end(record, {"state": "interrupted" if is_stop else "failed", "error": repr(reason)})
+        if isinstance(error, PlaitError):
+            stay.is_refused = True
         raise
     write_lineage(stay.folder, record, origins)
     ending = result.ending if isinstance(result, Metrics) else {"state": "finished"}
@@ -271,6 +280,8 @@ def load_bases(config: DictConfig, assembly: Assembly) -> dict[str, str]:
     for part in config.base:
         command = _base_command(config, part)
         where = config.base[part]
+        if where == "random" and part in config.base_command:
+            log.warning("base.%s=random: its weights are untrained. Trained ones: %s", part, config.base_command[part])
         if where is None or where == "random":
             continue
         try:
@@ -281,7 +292,9 @@ def load_bases(config: DictConfig, assembly: Assembly) -> dict[str, str]:
                     f"base.{part}={where} is of a run that has not finished (step {manifest.step}), expected a finished one. "
                     f"{command or 'Next: go on with that run (checkpoint=last).'}"
                 )
-            load_weights(assembly.build(part), checkpoint, part=part)
+            with bounded_by(checkpoint):
+                module = assembly.build(part)
+            load_weights(module, checkpoint, part=part)
         except CheckpointError as error:
             raise RecipeError(f"base.{part}={where}: {error} {command}") from error
         parents[part] = manifest.identity
@@ -372,10 +385,15 @@ def _read_run(run: str) -> DictConfig:
     if record["state"] != "finished":
         raise RecipeError(f"run={run} is {record['state']}, expected a finished run. Next: go on with it, or wait.")
     stored = read_config(run)
+    if "model" not in stored or "run" in stored:
+        inside = [path.parent.parent for path in Path(run).glob(f"*/{LAST}")]
+        inside.sort(key=lambda place: (read_job(place) or {}).get("started", 0.0))  # the last stage is what the others led to
+        meant = stored.get("run") or (inside[-1] if inside else None)
+        raise RecipeError(
+            f"run={run} is of {stored.get('name', 'a job')} and holds no model of its own. Expected the folder of a training run. Next: "
+            + (f"did you mean run={meant}?" if meant else "check the path.")
+        )
     check_stored(OmegaConf.to_container(stored, resolve=False), run)
-    if "model" not in stored:
-        inside = ", ".join(path.parent.name for path in sorted(Path(run).glob(f"*/{JOB_FILE}"))) or "nothing"
-        raise RecipeError(f"run={run} holds no model. Expected the folder of a training run; inside are: {inside}.")
     for named, found in find_neighbours(stored, run).items():
         log.info("%s is not here, found beside the run: %s", named, found)
     return stored

@@ -18,6 +18,7 @@ from typing import Any
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 
 from hydra_plugins.plait.gpus import register
+from lightning_modules.processes.device_queue import INTERRUPTED
 from plait.errors import PlaitError, RecipeError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -41,6 +42,12 @@ def command(main: Callable[[], Any]) -> Callable[[], None]:
             refusal = error if isinstance(error, PlaitError) else explain(error)
             print("\n".join([str(refusal), *getattr(refusal, "__notes__", ())]), file=sys.stderr)
             raise SystemExit(getattr(refusal, "exit_code", 2)) from error
+        except KeyboardInterrupt as error:
+            if asked == "1":
+                raise
+            said = f"Stopped ({error or 'Ctrl-C'}): what has a checkpoint goes on from it when the same command is given again."
+            print(said, file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from error
         finally:
             if asked is None:
                 del os.environ[FULL_ERROR]

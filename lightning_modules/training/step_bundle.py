@@ -78,7 +78,7 @@ def write_bundle(
         CheckpointError: a batch holds something that cannot be written, or the folder cannot.
     """
     tree, tensors = flatten_state({"batches": [_to_plain(micro.batch) for micro in held], "random": dict(random)})
-    with replace_folder(folder) as beside:
+    with replace_folder(folder, STEP) as beside:
         save_file({name: value.cpu() for name, value in tensors.items()}, beside / STATE)
         (beside / STEP).write_text(json.dumps({**facts, **own, "state": tree}), encoding="utf-8")
 

@@ -44,7 +44,7 @@ def import_rows(
     limit: int | None = None,
     report: Callable[[int, int], None] = lambda read, left_out: None,
 ) -> Collection:
-    """Write a collection; a folder at the target is replaced as a whole.
+    """Write a collection; an older one at the target is replaced as a whole.
 
     Args:
         tables: "train" -> its rows, and "val" -> its own where the data has a split to hold out.
@@ -59,7 +59,7 @@ def import_rows(
         RecipeError: no document is left for a split.
     """
     reader = _Reader(kind, columns, image_size, fit, skips, report)
-    with replace_folder(target) as beside:
+    with replace_folder(target, MANIFEST) as beside:
         rows = (row for split, table in tables.items() for row in reader.read(table, split, limit))
         write_rows(rows, beside / ROWS)
         numbers = range(len(reader.splits))

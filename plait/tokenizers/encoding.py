@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from plait.atomic import replace_folder, write_bytes
+from plait.atomic import check_replaceable, replace_folder, write_bytes
 from plait.axes import Images
 from plait.errors import CheckpointError
 from plait.protocols import VisionTokenizer
@@ -131,6 +131,7 @@ def _make_missing(
 def _check_request(folder: Path, image_ids: list[str], overwrite: bool) -> None:
     if folder.exists() and not overwrite:
         raise CheckpointError(f"{folder} exists: expected a new folder. Delete it, or pass overwrite=True.")
+    check_replaceable(folder, MANIFEST)
     if not image_ids:
         raise CheckpointError(f"No pictures to encode into {folder}: expected at least one image id.")
     if len(set(image_ids)) != len(image_ids):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from plait.errors import RecipeError
 from tests.lightning_modules.queued_command import wait_for
 
 
@@ -37,6 +38,13 @@ def stop_the_first_time(*, folder: str) -> None:
 def fail(*, message: str) -> None:
     """Fail in a way that plait did not foresee."""
     raise ValueError(message)
+
+
+def refuse(*, leaves: str | None = None) -> None:
+    """Be refused once the folder is open, before or after something was made."""
+    if leaves is not None:
+        Path(leaves).write_text("work")
+    raise RecipeError("not with me")
 
 
 def meet(*, folder: str, other: str) -> None:

@@ -102,7 +102,7 @@ def test_partials_positional_arguments_and_class_methods():
     [
         ({"_target_": STUB, "width": 1}, r"part: .*Part got an unexpected keyword argument 'width'. Given: width"),
         ({"_target_": STUB, "size": "${nowhere}"}, "nowhere: there is no such node"),
-        ({"_target_": STUB, "size": "???"}, r"part\.size: .*mandatory value.*set part\.size="),
+        ({"_target_": STUB, "size": "???"}, r"part\.size is not set\. Expected a value\. Next: set part\.size="),
         ({"_target_": STUB, "_recursive_": False}, r"part: unknown control key \['_recursive_'\]"),
         ({"_target_": STUB, "other": "${part_of:base.nothing}"}, "the Part at 'base' has no part 'nothing'"),
         ({"_target_": "plait.document.Paragraph"}, "plait.document has no 'Paragraph'"),

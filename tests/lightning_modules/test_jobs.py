@@ -9,7 +9,7 @@ from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.reporting.verification import verify_report
 from lightning_modules.running.launch import launch
 from plait.checkpoints import read_manifest
-from plait.errors import CheckpointError
+from plait.errors import CheckpointError, RecipeError
 
 
 def test_the_page_shows_ledger_curves_and_cost(small_run, tmp_path) -> None:
@@ -41,6 +41,14 @@ def test_an_exported_model_has_its_card(small_run, tmp_path) -> None:
     card = tmp_path / "mine" / "README.md"
     assert verify_report(card).is_right
     assert "- pretraining `" in card.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", ["years of work", '{"name": "package"}', "[1]"])
+def test_a_file_of_something_else_is_not_replaced_by_a_summary(small_run, tmp_path, text) -> None:
+    (tmp_path / "mine.json").write_text(text)
+    with pytest.raises(RecipeError, match=r"mine\.json is there already, and is no summary"):
+        write_report(runs=[str(small_run)], folder=str(tmp_path), summary=str(tmp_path / "mine.json"))
+    assert (tmp_path / "mine.json").read_text() == text
 
 
 def test_a_page_of_nothing_is_refused(tmp_path) -> None:

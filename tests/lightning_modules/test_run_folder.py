@@ -122,11 +122,31 @@ def test_there_is_nothing_to_go_on_with(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_leftovers_without_a_record_are_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("mine: true\n")
-    with pytest.raises(RecipeError, match=r"holds config.yaml and no job.json"):
-        enter(tmp_path, TRAIN)
-    assert os.listdir(tmp_path) == ["config.yaml"]
+@pytest.mark.parametrize("name", ["config.yaml", "thesis.txt", "__init__.py"])
+@pytest.mark.parametrize("intent", [TRAIN, DEMO, EVALUATION])
+def test_a_folder_that_holds_no_run_is_left_alone(tmp_path: Path, name: str, intent: Intent) -> None:
+    (tmp_path / name).write_text("mine: true\n")
+    with pytest.raises(RecipeError, match=rf"holds {name}, and no job.json: it is no run"):
+        enter(tmp_path, intent)
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_refused_job_leaves_nothing_in_a_folder_that_was_made_for_it(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("PLAIT_IMPORT_ROOTS", "tests")
+    refused = {"_target_": f"{JOBS}.refuse"}
+    with pytest.raises(RecipeError, match="not with me"):
+        launch(config(tmp_path / "new" / "run", refused))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecipeError, match="not with me"):
+        launch(config(tmp_path / "empty", refused))
+    assert not list((tmp_path / "empty").iterdir())
+    with pytest.raises(RecipeError, match="not with me"):
+        launch(config(tmp_path / "run", refused | {"leaves": str(tmp_path / "run" / "work.txt")}))
+    assert read_job(tmp_path / "run")["state"] == "failed", "what it made stays, with its record"
+    with pytest.raises(ValueError, match="unforeseen"):
+        launch(config(tmp_path / "failed", {"_target_": f"{JOBS}.fail", "message": "unforeseen"}))
+    assert read_job(tmp_path / "failed")["state"] == "failed"
 
 
 def test_a_folder_in_which_somebody_evaluates_is_not_set_aside(tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from lightning_modules import workbench
+from lightning_modules.desk.comparing import Comparison
 from lightning_modules.loops.curriculum import compose_job
 from lightning_modules.workbench import Desk, open_run
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import CheckpointError, DocumentError, PlaitError, RecipeError, VocabularyError
 from plait.images import crop_centre
 
+TALE = Document((TextSpan("here is a red car ."), ImageSpan("val-picture", form="codes")))
 WIDE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 256, 3), dtype=np.uint8))
 
 
@@ -43,6 +45,8 @@ def test_descriptions_are_drawn_and_only_settings_change_them(desk):
     assert not np.array_equal(codes(hot)[0], codes(first)[0])
     assert not np.array_equal(codes(hot)[0], codes(desk.draw("a red car", seed=7, temperature=5.0))[0])
     assert all("<img" in shown._repr_html_() for shown in (first, first[0]))
+    numpy = desk.draw("a red car", seed=np.int64(1), num_samples=np.int64(1), top_k=np.int64(0))
+    assert numpy[0].document == first[1].document
 
 
 def test_what_is_asked_meets_the_wording_of_training(desk):
@@ -101,12 +105,31 @@ def test_documents_of_the_data_are_completed(desk):
         (lambda desk: desk.ask(None, "what is on the left ?"), "given as a NoneType"),
         (lambda desk: desk.tell([]), "no beginning"),
         (lambda desk: desk.tell("here is a red car .", max_images=-1), "max_images is -1"),
+        (lambda desk: desk.tell(None), "given as a NoneType"),
+        (lambda desk: desk.tell(["here is a red car .", 3]), "given as a int"),
+        (lambda desk: desk.tell(["here is a red car .", "mine.png"]), "'mine.png' is no file"),
+        (lambda desk: desk.tell(TALE), "to be drawn is called 'val-picture', and there is such a picture"),
+        (lambda desk: desk.chat("hello"), "dialogue is 'hello', expected a list of messages"),
+        (lambda desk: desk.chat([]), r"dialogue is \[\], expected a list"),
+        (lambda desk: desk.chat(["hello"]), r"dialogue is \['hello'\], expected a list"),
+        (lambda desk: desk.chat([{"role": "user"}]), "content"),
+        (lambda desk: desk.go_on([]), "no documents to go on with"),
+        (lambda desk: desk.go_on(["a"]), "no documents to go on with"),
+        (lambda desk: desk.go_on(None), "no documents to go on with"),
+        (lambda desk: desk.train_further(0), "steps is 0, expected a whole number of at least 1"),
+        (lambda desk: desk.train_further("ten"), "steps is 'ten'"),
+        (lambda desk: desk.compare(None), "given as None, expected its path"),
+        (lambda desk: open_run(None), "given as None, expected its path"),
+        (lambda desk: open_run(""), "given as '', expected its path"),
+        (lambda desk: Comparison(["x"]), r"rows=\['x'\]: expected a list of folders under the name"),
+        (lambda desk: Comparison({"one": "x"}), "rows={'one': 'x'}: expected a list of folders"),
+        (lambda desk: Comparison.below(None), "given as None, expected its path"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_words(desk, ask, words):
     with pytest.raises(PlaitError, match=words) as refusal:
         ask(desk)
-    assert isinstance(refusal.value, DocumentError | RecipeError | VocabularyError)
+    assert isinstance(refusal.value, DocumentError | RecipeError | VocabularyError | CheckpointError)
     assert "start_of_turn" not in str(refusal.value), "the words of the user are named, not the wording around them"
 
 
@@ -139,7 +162,7 @@ def test_a_run_without_a_model_is_refused(small_run):
 
 
 @pytest.mark.parametrize("name", ["ddp", "ddp_cpu", "gpu"])
-def test_a_run_that_was_trained_elsewhere_trains_further_in_one_process_here(small_run, tmp_path, name, caplog):
+def test_a_run_that_was_trained_elsewhere_trains_further_in_one_process_here(small_run, tmp_path, name, capsys):
     """The stored config names processes and devices that a cell of a notebook does not have."""
     copied = shutil.copytree(small_run / "instruction", tmp_path / "run", ignore=shutil.ignore_patterns("wandb", "samples"))
     config = OmegaConf.load(copied / "config.yaml")
@@ -149,7 +172,9 @@ def test_a_run_that_was_trained_elsewhere_trains_further_in_one_process_here(sma
     more = open_run(copied).train_further(1, tmp_path / "more", overrides=["trainer.limit_val_batches=0"])
     assert more.is_complete
     assert len(more.metrics.series("train/loss")[0]) == 1
-    assert "in this one process" in caplog.text
+    said = capsys.readouterr()
+    assert "in this one process" in said.out
+    assert "in this one process" not in said.err
 
 
 def test_runs_open_by_folder_and_by_path_of_w_and_b(small_run, tmp_path, monkeypatch):
@@ -161,6 +186,9 @@ def test_runs_open_by_folder_and_by_path_of_w_and_b(small_run, tmp_path, monkeyp
     assert [path for path, _ in asked] == ["lab/plait/abc123", "lab/plait/weights-0123:latest"]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs").mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
     for wrong in ("nowhere", "lab/plait", "outputs/demo/instruction", tmp_path / "a" / "b" / "c"):
         with pytest.raises(CheckpointError, match="is no folder here and no path of W&B"):
             open_run(wrong)

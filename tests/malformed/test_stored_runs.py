@@ -135,6 +135,8 @@ HOSTILE: dict[str, Change] = {
     "long": put("template/extra", "x" * 100_000),
     "huge": put("backbone/vocab_size", 10**40),
     "escape-codes": put("name", "a\x1b[2J"),
+    "no-world": put("world", None),
+    "no-model": put("model", 3),
     "base-is-no-mapping": put("base", "everything"),
 }  # fmt: skip
 AS_TEXT = {

@@ -17,7 +17,7 @@ import yaml
 
 from lightning_modules.tracking.loggers import write_plain
 from lightning_modules.tracking.mirroring.content import MANIFEST, RECORD, WEIGHTS, name_artifact
-from lightning_modules.tracking.mirroring.record import METRICS_FILE, STEP_KEY
+from lightning_modules.tracking.mirroring.record import METRICS_FILE, STEP_KEY, read_json
 from plait.atomic import replace_folder, write_json
 from plait.errors import CheckpointError
 
@@ -52,7 +52,11 @@ def fetch_run(path: str, place: str | Path) -> Path:
         target = Path(place) / run.id
         if target.is_symlink():
             raise CheckpointError(f"{target} is a link, and a run is put into folders only. Next: remove the link.")
-        with replace_folder(target) as folder:
+        if (target / "job.json").exists() and "fetched_from" not in read_json(target / "job.json"):
+            raise CheckpointError(
+                f"{target} is a run that was not fetched. Expected a place for those that are. Next: give another."
+            )
+        with replace_folder(target, "job.json") as folder:
             logged = {artifact.type: artifact for artifact in run.logged_artifacts()}
             if "record" in logged:
                 _download(logged["record"], folder, lambda name: name.split("/")[0] in RECORD)

@@ -92,8 +92,9 @@ class Mirror:
 
 @contextmanager
 def mirrored(config: DictConfig, assembly: Assembly) -> Iterator[Mirror]:
-    """Mirror the job that the block runs, where it takes loggers and one of them is W&B's: its run ends as the block ends."""
-    has_run = "loggers" in (config.get("job") or {}) and OmegaConf.select(config, "logger.wandb") is not None
+    """Mirror the job that the block runs, where its config has W&B's logger and says of which type it is (a curriculum does not, its jobs
+    do): its run ends as the block ends."""
+    has_run = "job_type" in config and OmegaConf.select(config, "logger.wandb") is not None
     run = assembly.build("logger.wandb") if has_run and own_rank() == 0 else None
     run = run if hasattr(run, "open_with") else None  # somebody's own logger under this name
     exit_code = 1

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from lightning_modules.composing.arguments import checked_by
 from lightning_modules.folders.records import read_config, read_job
 from lightning_modules.tracking.loggers import WandbRun
 from lightning_modules.tracking.mirroring.facts import choose_id, find_parents, flatten_overrides, is_online, mask, tag_run
@@ -24,6 +25,13 @@ TOLD = ("id", "group", "tags", "notes", "config")
 log = logging.getLogger(__name__)
 
 
+def check_sync(*, runs: str | Sequence[str]) -> None:
+    """Refuse a folder that holds no run."""
+    for name in [runs] if isinstance(runs, str) else runs:
+        list(find_runs(Path(name)))
+
+
+@checked_by(check_sync)
 def sync_runs(*, runs: str | Sequence[str], offline: bool = True) -> dict[str, str]:
     """Complete the mirrors of runs.
 

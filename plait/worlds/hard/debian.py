@@ -59,7 +59,7 @@ class DebianPackage:
                 f"{self.package} is a package of Debian and {' and '.join(missing)} is not there, expected a Debian. Next: unpack "
                 f"the package elsewhere and name its /{self.place} as world.{self.setting}=<folder>."
             )
-        with replace_folder(self.folder) as beside:
+        with replace_folder(self.folder, self.place) as beside:
             self._run("apt-get", "download", self.package, cwd=beside)
             (archive,) = beside.glob("*.deb")
             self._run("dpkg", "-x", archive.name, ".", cwd=beside)

@@ -27,7 +27,13 @@ def write_evaluation(folder: Path, results: dict) -> Path:
     """An evaluation with these figures: name -> (value, low, high, best blind answer)."""
     write_job(folder, "e1")
     figures = {
-        key: {"value": value, "low": low, "high": high, "n": 9, "baselines": {"majority": blind, "slot_lookup": 0.96}}
+        key: {
+            "value": value,
+            "low": low,
+            "high": high,
+            "n": 9,
+            "baselines": {} if blind is None else {"majority": blind, "slot_lookup": 0.96},
+        }
         for key, (value, low, high, blind) in results.items()
     }
     facts = {"results": figures, "facts": {}, "cost": {}}
@@ -75,6 +81,26 @@ def test_what_is_worst_is_said_first(tmp_path: Path) -> None:
     ]
     assert [bar.name.text for bar in chart.bars] == [key for key in RESULTS if not key.startswith("val/")]
     assert all(bar.name.about and bar.blind is not None for bar in chart.bars)
+
+
+def test_what_has_no_blind_answer_is_not_called_better_and_what_hurts_is_said(tmp_path: Path) -> None:
+    results = {
+        "test_pair/stories": (0.61, 0.55, 0.66, None),
+        "test_pair/edits": (0.4, 0.0, 0.5, None),
+        "test_pair/captions": (0.9, 0.8, 0.94, 0.1),
+        "test_pair/context_gain": (-0.41, -0.46, -0.35, None),
+        "test_pair/interleaved_slope": (-0.01, -0.02, 0.0, None),
+    }
+    said, _ = read_opening(write_evaluation(tmp_path / "evaluation", results))
+    about = "on test_pair (two things that training never showed together)"
+    assert said[:-1] == [
+        f"Better than that, and not nearly always right: {about} captioning two things 0.900. A table of what was seen, without a model, "
+        "does as well on captioning two things (test_pair).",
+        f"Not nearly always right, and without an answer to compare with: {about} {name_skill('stories')} 0.610, "
+        f"{name_skill('edits')} 0.400.",
+        "For the worse (the whole interval is below 0): on test_pair solved examples before the prompt change the share of right answers "
+        "by -0.410.",
+    ]
 
 
 def test_no_sentence_contradicts_its_figures(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ from plait.worlds.emoji.scenes import Scene
 NUM_EXAMPLES = (0, 2, 4)
 
 
+GAIN = "context_gain"
+"""a difference of shares, item by item"""
 ABOUT = {
     **{
         f"context_{k}": (
@@ -51,7 +53,7 @@ ABOUT = {
         )
         for k in NUM_EXAMPLES
     },
-    "context_gain": (
+    GAIN: (
         "",
         "what four solved examples before the prompt add to the share: 0 ignores them, below 0 is confused by them",
     ),
