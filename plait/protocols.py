@@ -80,6 +80,18 @@ class VisionEncoder(Protocol):
 
 
 @runtime_checkable
+class Connector(Protocol):
+    """Features of a vision encoder -> tokens of a backbone. A picture in tiles is a row per tile."""
+
+    tokens_per_tile: int
+    width: int
+    """of the tokens"""
+
+    def __call__(self, features: Float[Tensor, "n ..."]) -> Float[Tensor, "n m d"]:
+        """Tokens of each tile, from features (n c gh gw), or (n l c) in raster order."""
+
+
+@runtime_checkable
 class LatentSpace(Protocol):
     """Images <-> continuous latents of mean 0 and spread 1 per channel: what a diffusion decoder denoises."""
 
@@ -200,6 +212,15 @@ class Backbone(Protocol):
 
     def new_cache(self, rows: int, capacity: int) -> Cache:
         """An empty cache for `rows` rows of at most `capacity` tokens."""
+
+
+@runtime_checkable
+class Tap(Protocol):
+    """What a decoder layer adds to the residual stream between attention and feed-forward."""
+
+    def __call__(self, hidden: Hidden, side: Side) -> Hidden:
+        """What is added to the hidden states (b s d). A packed call has one row, its documents one after another, and `side` in the same
+        order."""
 
 
 @runtime_checkable

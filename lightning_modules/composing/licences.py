@@ -142,6 +142,13 @@ LICENCES = (
         "read the page of the weights first",
     ),
     Licence(
+        "InternVL 2.5 (ARMOR's published base), with an InternLM2 inside",
+        "MIT (the code; the page of the weights was not read); the language model under terms of its own, as InternLM2",
+        ("OpenGVLab/", "plait.adapters.internvl"),
+        "read the pages of the weights first",
+        "read the pages of the weights first",
+    ),
+    Licence(
         "Gemma-7B (Liquid's published language model)",
         "Gemma Terms of Use",
         ("google/gemma", "plait.adapters.liquid"),

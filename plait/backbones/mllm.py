@@ -24,8 +24,9 @@ from plait.backbones.proof import prove
 from plait.errors import RecipeError
 
 FAMILIES = ("internvl", "llava")
+STATISTICS = ("mean", "std")
 NAMES = {"layer_norm": "norm", "linear_1": "maps.0", "linear_2": "maps.2"}
-"""modules of a projector -> those of `plait.vision.connector.Connector`"""
+"""modules of a projector -> those of `plait.vision.connector.Projector`"""
 LEADING = {"default": 1, "full": 0}
 """how a family picks the features of patches -> tokens that it leaves out before them"""
 
@@ -40,8 +41,8 @@ class SplitMLLM:
         leading: tokens before those of patches, which are no features.
         image_size: (height, width) of a tile.
         mean, std: per channel, of its normalisation.
-        connector: settings of the projector, as `plait.vision.connector.Connector` takes them, without widths and grid.
-        connector_weights: of such a connector.
+        projector: settings of `plait.vision.connector.Projector`, without widths and grid.
+        projector_weights: of such a projector.
         backbone: the language model.
         image_token_id: of the token that stands where the features of a picture go.
     """
@@ -52,8 +53,8 @@ class SplitMLLM:
     image_size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    connector: dict[str, Any]
-    connector_weights: dict[str, Tensor]
+    projector: dict[str, Any]
+    projector_weights: dict[str, Tensor]
     backbone: CausalLM
     image_token_id: int
 
@@ -80,32 +81,43 @@ def open_mllm(
     source, where = str(name_or_folder), {"revision": revision, "subfolder": subfolder}
     try:
         settings, _ = ImageProcessingMixin.get_image_processor_dict(source, **where)
+        if absent := [f"image_{name}" for name in STATISTICS if f"image_{name}" not in settings]:
+            raise RecipeError(
+                f"The image processor of {source} does not say {' and '.join(absent)}, expected both: without them "
+                "pictures would be normalised by a guess. Add them to preprocessor_config.json."
+            )
         where["trust_remote_code"] = False
         config = AutoConfig.from_pretrained(source, **where)
         _check_family(config.model_type)
         check_attention(config)
         prove(config.get_text_config())  # before gigabytes are read
-        model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, use_safetensors=True, **where)
+        options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+        model, found = AutoModelForImageTextToText.from_pretrained(source, **options, **where)
     except (OSError, ValueError) as error:
         raise RecipeError(
             f"name_or_folder={source}: transformers cannot read it ({str(error).splitlines()[0]}). Expected a name on the Hub or a "
             "folder with config.json, preprocessor_config.json and safetensors. Check the spelling, the network, or download it first."
         ) from error
-    statistics = {name: settings[f"image_{name}"] for name in ("mean", "std") if f"image_{name}" in settings}
+    if missing := sorted(found["missing_keys"]):  # which transformers draws at random
+        raise RecipeError(
+            f"name_or_folder={source} lacks {len(missing)} tensors of a {config.model_type!r} ({missing[0]}, ...), expected all of them. "
+            "Fetch the release again."
+        )
+    statistics = {name: settings[f"image_{name}"] for name in STATISTICS}
     return split_mllm(model, **statistics, gradient_checkpointing=gradient_checkpointing)
 
 
 def split_mllm(
     model: PreTrainedModel,
     *,
-    mean: Sequence[float] = (0.5, 0.5, 0.5),
-    std: Sequence[float] = (0.5, 0.5, 0.5),
+    mean: Sequence[float],
+    std: Sequence[float],
     gradient_checkpointing: bool = False,
 ) -> SplitMLLM:
     """Take a model of transformers apart; it is of no use afterwards.
 
     Args:
-        mean, std: of its image processor.
+        mean, std: per channel, of its image processor.
 
     Raises:
         RecipeError: another family, a projector or a choice of features that a connector cannot express, or a language model that cannot be
@@ -129,8 +141,8 @@ def split_mllm(
         image_size=(size, size) if isinstance(size, int) else (size[0], size[1]),
         mean=tuple(mean),
         std=tuple(std),
-        connector={"fold": (fold, fold), "has_norm": is_internvl, "has_bias": projector.linear_1.bias is not None},
-        connector_weights={_rename(name): value for name, value in projector.state_dict().items()},
+        projector={"fold": (fold, fold), "has_norm": is_internvl, "has_bias": projector.linear_1.bias is not None},
+        projector_weights={_rename(name): value for name, value in projector.state_dict().items()},
         backbone=CausalLM(_causal_lm(inner.language_model, model.lm_head), gradient_checkpointing),
         image_token_id=config.image_token_id,
     )

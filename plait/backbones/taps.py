@@ -35,14 +35,19 @@ class TappedNorm:
         """Norm of what the feed-forward is to read.
 
         Raises:
-            LayoutError: outside of a call with a record.
+            LayoutError: outside of a call with a record, or the tap gives another shape.
         """
         if CALL.side is None:
             raise LayoutError(
                 "A layer with a tap got no record of the call, expected side=Side(...). Call it through CausalLM."
             )
-        CALL.carried = CALL.layer.tap(hidden, CALL.side)
-        return super().forward(hidden + CALL.carried)
+        carried = CALL.layer.tap(hidden, CALL.side)
+        if carried.shape != hidden.shape:
+            raise LayoutError(
+                f"A tap gave {tuple(carried.shape)} for hidden states {tuple(hidden.shape)}, expected the same shape: one per token."
+            )
+        CALL.carried = carried
+        return super().forward(hidden + carried)
 
 
 class CarryingFeedForward:
@@ -60,8 +65,7 @@ def add_taps(backbone: CausalLM, taps: Mapping[int, nn.Module]) -> CausalLM:
     Vision experts come before taps (see plait.backbones.experts).
 
     Args:
-        taps: index of a layer -> module that takes (hidden (b s d), side) and gives what is added to the residual stream (b s d). A packed
-            call has one row, with its documents one after another, and `side` in the same order.
+        taps: index of a layer -> its tap (a module behind `plait.protocols.Tap`).
 
     Raises:
         RecipeError: no such layer, a layer that has a tap already, or an architecture whose layers are built otherwise.

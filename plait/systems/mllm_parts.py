@@ -14,7 +14,8 @@ from plait.axes import Float, Images, Tensor
 from plait.backbones.causal_lm import CausalLM
 from plait.backbones.mllm import SplitMLLM, open_mllm
 from plait.errors import RecipeError
-from plait.vision.connector import Connector
+from plait.protocols import Connector, VisionEncoder
+from plait.vision.connector import Projector
 from plait.vision.encoder import TransformersVision
 
 
@@ -29,7 +30,7 @@ class MLLMParts:
         image_token_id: of the text token that stands where a token of a picture goes.
     """
 
-    encoder: TransformersVision
+    encoder: VisionEncoder
     connector: Connector
     backbone: CausalLM
     image_token_id: int
@@ -66,6 +67,6 @@ def join_parts(split: SplitMLLM) -> MLLMParts:
         )
     sizes = {"feature_width": encoder.width, "grid_shape": encoder.grid_shape, "width": split.backbone.width}
     with torch.device("meta"):  # its weights are those of the model
-        connector = Connector(**sizes, **split.connector)
-    connector.load_state_dict(split.connector_weights, assign=True)
+        connector = Projector(**sizes, **split.projector)
+    connector.load_state_dict(split.projector_weights, assign=True)
     return MLLMParts(encoder, connector, split.backbone, split.image_token_id)

@@ -18,7 +18,7 @@ from plait.errors import LayoutError, RecipeError
 Layers = Literal["linear", "mlp"]
 
 
-class Connector(nn.Module):
+class Projector(nn.Module):
     """Features (n c gh gw), or (n l c) in raster order, -> tokens (n m d).
 
     Args:

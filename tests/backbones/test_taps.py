@@ -11,6 +11,7 @@ from plait.backbones.causal_lm import CausalLM
 from plait.backbones.experts import add_vision_experts
 from plait.backbones.taps import add_taps
 from plait.errors import LayoutError, RecipeError
+from plait.protocols import Tap
 from plait.records import Side
 from tests.backbones.conftest import SIZES, build, pack
 from tests.backbones.tapped import (
@@ -23,6 +24,15 @@ from tests.backbones.tapped import (
     run_packed,
     run_written_out,
 )
+
+SEES_NOTHING = (torch.zeros(1, 3, dtype=torch.int64),) * 2 + (torch.zeros(1, 1, dtype=torch.int64), draw_features())
+
+
+class Narrow(torch.nn.Module):
+    """A tap whose output would be spread over the width."""
+
+    def forward(self, hidden: torch.Tensor, _: Side) -> torch.Tensor:
+        return hidden[..., :1]
 
 
 def plain_of(tapped: CausalLM) -> CausalLM:
@@ -101,6 +111,7 @@ def test_a_tap_that_gives_nothing_changes_no_bit(family: str) -> None:
 def test_taps_stand_beside_vision_experts() -> None:
     features, expected = draw_features(), run_packed(build_tapped("llama"), draw_features())
     both = add_taps(add_vision_experts(build("llama")), {0: LookingTap(), 1: LookingTap()})
+    assert all(isinstance(layer.tap, Tap) for layer in both.decoder.layers)
     assert both.model.side_readers == ("vision experts", "taps")
     tapped = build_tapped("llama")
     for ours, theirs in zip(both.decoder.layers, tapped.decoder.layers, strict=True):
@@ -123,6 +134,19 @@ def test_a_deep_copy_and_a_compiled_step_look_too(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(torch.cat(run_cached(copied, features, 1)), expected, atol=1e-5, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_text_alone_is_tapped_too() -> None:
+    """A record without any picture: a tap may still add what does not depend on one."""
+    tapped, layout = build_tapped("llama", layers=(0,)), pack([[3]])
+    nothing, features = torch.zeros(1, 3, dtype=torch.int64), tuple(level[:0] for level in draw_features())
+    embeddings = tapped.embed_text(torch.tensor([[1, 2, 3]]))
+    side = Side(nothing.bool(), nothing, nothing, torch.empty(1, 0, dtype=torch.int64), features)
+    plain = plain_of(tapped).model.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+    assert (tapped(embeddings, layout, side) - plain).abs().max() > 1e-3
+    tapped.decoder.layers[0].tap.value.bias.zero_()
+    torch.testing.assert_close(tapped(embeddings, layout, side), plain, atol=1e-5, rtol=1e-5)
+
+
 def test_a_call_without_a_record_or_without_pictures_is_refused() -> None:
     tapped, layout = build_tapped("llama"), pack([[3]])
     embeddings = tapped.embed_text(torch.tensor([[1, 2, 3]]))
@@ -130,6 +154,9 @@ def test_a_call_without_a_record_or_without_pictures_is_refused() -> None:
         tapped(embeddings, layout)
     with pytest.raises(LayoutError, match="does not say which pictures its tokens may look at"):
         tapped(embeddings, layout, Side(torch.zeros(1, 3, dtype=torch.bool)))
+    tapped.decoder.layers[1].tap = Narrow()
+    with pytest.raises(LayoutError, match=r"A tap gave \(1, 3, 1\) for hidden states \(1, 3, 32\), expected the same shape"):
+        CausalLM(tapped.model)(embeddings, layout, Side(torch.zeros(1, 3, dtype=torch.bool), *SEES_NOTHING))
     with pytest.raises(LayoutError, match="A layer with a tap got no record of the call"):
         tapped.decoder.layers[0].post_attention_layernorm(embeddings)
 

@@ -18,7 +18,9 @@ from plait.adapters.shards import write_shards
 from plait.checkpoints import read_manifest
 from plait.document import Document, TextSpan
 from plait.errors import CheckpointError, RecipeError, VocabularyError
+from plait.systems.mllm_parts import open_parts
 from plait.tokenizers.emu3 import Emu3Tokenizer
+from tests.adapters.internvl import draw_weights, write_release
 from tests.adapters.releases import write_tokenizer
 
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
@@ -107,6 +109,14 @@ def test_internlm2_becomes_a_language_model_and_a_base(tmp_path, is_tied) -> Non
     assert system.builder.layout.text.encode("wood") == model.builder.layout.text.encode("wood")
 
 
+def test_internvl_becomes_a_folder_of_transformers(tmp_path) -> None:
+    weights = draw_weights()
+    converted = convert(tmp_path, write_release(tmp_path / "internvl", weights), "weights=internvl")
+    parts = open_parts(converted)
+    assert torch.equal(parts.connector.maps[0].weight, weights["mlp1.1.weight"])
+    assert parts.connector.width == parts.backbone.width == 32
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -162,5 +172,5 @@ def test_what_a_release_of_internlm2_lacks_is_named(tmp_path) -> None:
 
 
 def test_unknown_weights_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"weights=gpt5.*emu3, internlm2, liquid"):
+    with pytest.raises(RecipeError, match=r"weights=gpt5.*emu3, internlm2, internvl, liquid"):
         compose_job("convert", ["weights=gpt5"])

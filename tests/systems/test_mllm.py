@@ -20,7 +20,7 @@ from plait.sequence.layout import DocumentLayout
 from plait.systems.mllm import MllmTemplate, build
 from plait.systems.text_side import open_vocabulary, text_and_marker_rows
 from plait.systems.unified import UnifiedModel
-from plait.vision.connector import Connector
+from plait.vision.connector import Projector
 from plait.vision.encoder import TransformersVision
 from plait.vision.features import FeatureInput
 from tests.systems.test_synergen_vl import PIECES, tiny_backbone
@@ -39,7 +39,7 @@ def tiny_encoder() -> TransformersVision:
 def parts():
     torch.manual_seed(0)
     backbone, encoder = tiny_backbone(vocab_size=Text.size + 5), tiny_encoder()
-    connector = Connector(feature_width=encoder.width, grid_shape=encoder.grid_shape, width=backbone.width)
+    connector = Projector(feature_width=encoder.width, grid_shape=encoder.grid_shape, width=backbone.width)
     return backbone, encoder, connector
 
 

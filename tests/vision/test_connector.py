@@ -7,13 +7,13 @@ from torch import nn
 from torch.nn import functional
 
 from plait.errors import LayoutError, RecipeError
-from plait.vision.connector import Connector, fold_features, join_tiles
+from plait.vision.connector import Projector, fold_features, join_tiles
 from tests import goldens
 
 
-def make(**settings) -> Connector:
+def make(**settings) -> Projector:
     torch.manual_seed(0)
-    return Connector(**{"feature_width": 6, "grid_shape": (4, 6), "width": 10, **settings})
+    return Projector(**{"feature_width": 6, "grid_shape": (4, 6), "width": 10, **settings})
 
 
 @pytest.mark.parametrize("path", goldens.family("internvl_vision*"))
@@ -33,7 +33,7 @@ def test_golden_projector(path) -> None:
     patches = goldens.tensor(golden["last_hidden_state"])[:, 1:]  # without the class token
     (width, side) = released["3.weight"].shape[0], int(patches.shape[1] ** 0.5)
     sizes = {"feature_width": patches.shape[2], "grid_shape": (side, side), "width": width}
-    connector = Connector(**sizes, fold=(2, 2), has_norm=True)
+    connector = Projector(**sizes, fold=(2, 2), has_norm=True)
     names = {"0": "norm", "1": "maps.0", "3": "maps.2"}
     connector.load_state_dict({f"{names[name[0]]}{name[1:]}": value for name, value in released.items()})
     tokens = connector(patches)
