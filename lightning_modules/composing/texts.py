@@ -9,15 +9,12 @@ from typing import Any
 
 from plait.backbones.subwords import SubwordTokenizer, train_subwords
 from plait.document import Document
+from plait.errors import RecipeError
 from plait.protocols import World
-from plait.systems.liquid import CHAT as GEMMA
-from plait.systems.synergen_vl import CHAT as INTERNLM
+from plait.systems.dialogues import DialogueTemplate
 from plait.worlds.emoji.told import Captions, ToldDialogues
 from plait.worlds.wordnet.sources import Glosses
 from plait.worlds.wordnet.synsets import WordNet, iterate_texts
-
-WORDINGS = (GEMMA, INTERNLM)
-"""of the chats that systems continue in"""
 
 
 def train_subword_tokenizer(
@@ -50,6 +47,7 @@ def open_text_sources(
     captions: Sequence[str] = ("two_objects",),
     texts: Sequence[str] = ("text",),
     dialogues: Sequence[str] = ("vqa",),
+    chats: Sequence[DialogueTemplate] = (),
 ) -> Mapping[str, Sequence[Document]]:
     """task -> its documents of one split: the glosses of WordNet, the captions of a world without their pictures, its texts, and
     dialogues about its scenes, told instead of shown.
@@ -58,8 +56,16 @@ def open_text_sources(
         captions: tasks of the world that are pairs of caption and picture.
         texts: tasks of the world that are text.
         dialogues: tasks of the world that are a picture with questions and answers.
+        chats: of the systems that start from what is trained here; dialogues take turns in their wordings.
+
+    Raises:
+        RecipeError: dialogues without a chat.
     """
+    if dialogues and not chats:
+        raise RecipeError(
+            f"The dialogues {list(dialogues)} have no wording: expected chats. Next: name templates (conf/stage/text.yaml)."
+        )
     sources: dict[str, Sequence[Document]] = {"glosses": Glosses(wordnet, split)}
     sources |= {task: Captions(world.source(task, split)) for task in captions}
-    sources |= {task: ToldDialogues(world.source(task, split), WORDINGS) for task in dialogues}
+    sources |= {task: ToldDialogues(world.source(task, split), [chat.wording for chat in chats]) for task in dialogues}
     return sources | {task: world.source(task, split) for task in texts}

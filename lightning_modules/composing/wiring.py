@@ -46,7 +46,7 @@ def train_text_tokenizer(
     Args:
         has_glyphs: whether the names of the real glyphs are among the words (some 2,000 more).
         size: ids of a subword tokenizer at most.
-        folders: "run" and "model", the folders of this job and of the weights that it starts from. Texts of one's own may change, so
+        folders: "run" and "model", the folders of this training and of the weights that it starts from. Texts of one's own may change, so
             subwords are kept in the folder of the run and are from then on those of its weights.
 
     Raises:
@@ -65,8 +65,9 @@ def train_text_tokenizer(
                 f"base.model={model} has no folder {SUBWORDS}, expected a run that was trained with data=hub: ids that other data "
                 "has given to its words would stand for other words. Next: name such a run, or leave base.model out."
             )
-        return SubwordTokenizer.load(found[0])
-    tokenizer = train_subwords(chain(world.vocabulary_texts(), wording), specials, size)
+        tokenizer = SubwordTokenizer.load(found[0])
+    else:
+        tokenizer = train_subwords(chain(world.vocabulary_texts(), wording), specials, size)
     if run is not None:
         _keep_subwords(tokenizer, Path(run) / SUBWORDS)
     return tokenizer

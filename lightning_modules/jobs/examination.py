@@ -235,6 +235,8 @@ def write_sheets(found: Evaluation, folder: Path, num_cells: int, wording: ChatW
     """
     for key in Counter(record.key for record in found.records):
         records = found.select(key)
+        if all(record.prompt is record.document for record in records):  # scored: the model has made nothing to look at
+            continue
         name = key.replace("/", "-")
         for kind in ("sheets", "samples"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -273,7 +275,9 @@ def _has_drawn(record: Record) -> bool:
 
 
 def _spell_value(found: Evaluation, key: str) -> str:
-    return f"{found.results[key]['value']:.3f}" if key in found.results else "no figure"
+    if key in found.results:
+        return f"{found.results[key]['value']:.3f}"
+    return "no figure" if any(record.scores for record in found.select(key)) else "not judged"
 
 
 def to_sample(record: Record, wording: ChatWording | None = None) -> Sample:

@@ -126,7 +126,7 @@ def _judge(reader: Reader, places: Sequence[Place], expected: Expected) -> Itera
             yield (*_list(about, words, members, values), *_tell_lookups(about, equal))
     losses = [key for key in results if about.is_headline(key) and key.split("/")[1] in about.losses]
     if losses:
-        costs = ((f"{about.explain(key)} ", *list_values(reader, key, places)[:1]) for key in losses[:MOST])
+        costs = ((*list_values(reader, key, places)[:1], f" {about.explain(key)}") for key in losses[:MOST])
         yield ("What unseen documents cost it: ", *_join(costs, "; "), ".")
     changes = {key: list_values(reader, key, places) for key in results if key.split("/")[1] in CHANGES}
     worse = [key for key, (_, _, high) in changes.items() if high.value < 0]

@@ -276,7 +276,10 @@ def load_bases(config: DictConfig, assembly: Assembly) -> dict[str, str]:
     check_bases(config)
     parents = {}
     model = None if OmegaConf.is_missing(config.base, "model") else config.base.get("model")
-    assembly.objects["facts.folders"] = {"run": OmegaConf.select(config, "paths.folder"), "model": model}
+    run = (
+        OmegaConf.select(config, "paths.folder") if trains(config) else None
+    )  # only what trains keeps something beside its weights
+    assembly.objects["facts.folders"] = {"run": run, "model": model}
     for part in config.base:
         command = _base_command(config, part)
         where = config.base[part]

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from plait.errors import CheckpointError
+
 
 @dataclass(frozen=True)
 class About:
@@ -64,5 +66,23 @@ class About:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "About":
-        """What `to_json` wrote."""
-        return cls(**{**data, "figures": {name: (skill, words) for name, (skill, words) in data["figures"].items()}})
+        """What `to_json` wrote.
+
+        Raises:
+            CheckpointError: it is something else.
+        """
+        try:
+            figures = {name: (skill, words) for name, (skill, words) in data["figures"].items()}
+            found = cls(**{**data, "figures": figures})
+            words = [one for pair in figures.values() for one in pair]
+            words += [one for table in (found.scores, found.splits, found.shown) for one in table.values()]
+            words += [*found.recall, *found.headlines, *found.losses, *found.is_open]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{_DAMAGED} ({error!r}). {_REMEDY}") from error
+        if wrong := [one for one in words if not isinstance(one, str)]:
+            raise CheckpointError(f"{_DAMAGED}, such as {wrong[0]!r}. {_REMEDY}")
+        return found
+
+
+_DAMAGED = "The words of an evaluation (`about` in evaluation.json) are no names with texts"
+_REMEDY = "Expected what plait-evaluate wrote. Next: evaluate that model anew."

@@ -14,7 +14,7 @@ ABOUT = {
 
 
 def judge_continuations(bench: Bench, documents: Any, split: str) -> tuple[dict[str, Figure], list[Record]]:
-    """Go on with the first documents of a split; pairs take turns in their directions.
+    """Go on with the first documents of a split, with pairs in both directions.
 
     Args:
         documents: `plait.evaluation.documents.Documents`.
@@ -25,8 +25,8 @@ def judge_continuations(bench: Bench, documents: Any, split: str) -> tuple[dict[
     Raises:
         UnaskableError: a prompt does not fit the model.
     """
-    key, taken = f"{split}/samples", [ways for ways in documents.take(split, min(bench.n, SHOWN)) if ways]
-    whole = [ways[number % len(ways)] for number, ways in enumerate(taken)]
+    key, taken = f"{split}/samples", documents.take(split, min(bench.n, SHOWN))
+    whole = [worded for ways in taken for worded in ways][:SHOWN]
     prompts = [cut_prompt(document) for document in whole]
     completions = bench.complete(key, prompts, max_images=MAX_IMAGES, max_tokens=MAX_TOKENS, is_prose=True)
     records = []

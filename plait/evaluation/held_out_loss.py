@@ -76,7 +76,8 @@ def judge_loss(bench: Bench, documents: Any, split: str) -> tuple[dict[str, Figu
         for index, value, cluster in zip(members, sums / counts.mean(), clusters, strict=True):
             document = taken[index][0]
             shown = tuple(bench.world.picture(span.image_id) for span in document.images)
-            records.append(Record(key, document, shown, {MAIN: float(value)}, document.id or document.text, "", cluster))
+            facts = (document.id or document.text, "", cluster)
+            records.append(Record(key, document, shown, {MAIN: float(value)}, *facts, prompt=document))
     return figures, records
 
 
@@ -92,7 +93,7 @@ def _score(bench: Bench, ways: Sequence[Document], trigrams: Trigrams | None, fr
         guessed = 0.0 if trigrams is None else float(trigrams.score(tokens.ids)[is_text].sum())
         if num_bytes:  # a document that learns nothing but its end learns no text
             _add(cost, "loss_text", sums["text"], counts["text"], None if trigrams is None else guessed)
-            _add(cost, BITS, sums["text"] / math.log(2), num_bytes, None if trigrams is None else guessed / math.log(2))
+            _add(cost, BITS, sums["text"] / math.log(2), float(num_bytes), None if trigrams is None else guessed / math.log(2))
         if counts.get("image"):
             drawn = [span.codes for span in document.images if span.loss and span.codes is not None]
             looked_up = sum(float(table[grid].sum()) for grids in drawn for table, grid in zip(frequencies, grids, strict=True))

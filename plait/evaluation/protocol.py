@@ -90,8 +90,8 @@ def evaluate(
     facts |= {"headlines": [], "skipped": {}, "about": examinations.about.to_json()}
     if draws and not is_calibrated:
         facts["oracle"] = examinations.calibrate(bench)
-    if draws:
-        facts["codebook"] = describe_codebook(bench, examinations.training_pictures)
+    if draws and (names := examinations.training_pictures):
+        facts["codebook"] = describe_codebook(bench, names)
     facts["protocol"] = describe_protocol(bench)
     blind = examinations.prepare(bench)
     results: dict[str, dict[str, Any]] = {}

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 from lightning_modules.composing.instantiate import Assembly, iterate_targets, locate
 from lightning_modules.composing.wiring import encode_world, open_pictures, train_text_tokenizer
+from lightning_modules.jobs.examination import require_judge
 from lightning_modules.loops.curriculum import check_stages, compose_job
 from lightning_modules.pretrained import from_pretrained, save_pretrained
-from lightning_modules.running.launch import adopt_run, launch, load_bases, resolve
+from lightning_modules.running.launch import launch, load_bases, resolve
 from plait.backbones.subwords import SubwordTokenizer
 from plait.document import TextSpan
 from plait.errors import CheckpointError, DocumentError, RecipeError
@@ -224,11 +226,28 @@ def test_a_model_stands_by_itself_once_exported(trained: Path, tmp_path: Path) -
     assert model.builder.layout.text.decode(model.builder.layout.text.encode(text)) == text
 
 
-def test_an_examination_needs_an_oracle_and_says_so(trained: Path, tmp_path: Path) -> None:
-    config = compose_own("evaluate", trained / "own", f"run={trained / 'runs'}", f"paths.folder={tmp_path}")
-    adopt_run(config)
-    with pytest.raises(RecipeError, match=r"is a Collection, expected EmojiWorld.*held-out rows .*plait-generate"):
-        launch(config)
+def test_an_examination_asks_the_held_out_documents(trained: Path, tmp_path: Path) -> None:
+    """Loss as training counts it, a choice among captions, pages to look at; and against itself everything is kept."""
+
+    def examine(folder: str, *overrides: str) -> dict[str, Any]:
+        own = [f"run={trained / 'runs'}", f"paths.folder={tmp_path / folder}", "n=8", "logger=none", *overrides]
+        return launch(compose_own("evaluate", trained / "own", *own))
+
+    found = examine("first")
+    evaluated = json.loads((tmp_path / "first" / "evaluation.json").read_text())
+    assert {"val/loss_text", "val/bits_per_byte", "val/loss_image"} <= evaluated["results"].keys()
+    assert set(evaluated["results"]["val/loss_image"]["baselines"]) == {"frequency"}
+    # untrained weights know nothing of codes: about the logarithm of their number
+    assert 0.5 < found["val/loss_image"] / np.log(6 * 6 * 5) < 1.5
+    assert (tmp_path / "first" / "samples" / "val-samples.html").is_file()
+    assert (tmp_path / "first" / "sheets" / "val-samples.png").is_file()
+    kept = examine("again", f"kept_of={tmp_path / 'first'}")
+    assert kept["val/loss_image_kept"] == kept["val/bits_per_byte_kept"] == 1.0
+
+
+def test_pictures_that_nobody_judges_have_no_bench(trained: Path) -> None:
+    with pytest.raises(RecipeError, match=r"is a Collection, of whose pictures nobody knows .*plait-evaluate says what its"):
+        require_judge(assemble(trained / "own").build("world"))
 
 
 @pytest.mark.parametrize("stage", ["tokenizer", "pretraining", "instruction"])

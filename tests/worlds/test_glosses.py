@@ -13,7 +13,8 @@ from plait.evaluation.protocol import evaluate
 from plait.sequence.builder import SequenceBuilder
 from plait.sequence.layout import DocumentLayout
 from plait.sequence.vocabulary import Vocabulary
-from plait.worlds.emoji.examinations.plan import TEXT_PLAN
+from plait.worlds.emoji import EmojiWorld
+from plait.worlds.emoji.examinations.plan import TEXT_PLAN, EmojiExaminations
 from plait.worlds.wordnet import WordNet
 from plait.worlds.wordnet.glosses import judge_glosses, list_questions
 from plait.worlds.wordnet.synsets import iterate_texts
@@ -55,7 +56,7 @@ def hears(head: str, gloss: str) -> float:
 
 
 def examine(price, n=40, **options):
-    bench = Bench(Scorer(price, **options), None, None, PICTURES, {}, n=n)
+    bench = Bench(Scorer(price, **options), EmojiWorld(), None, PICTURES, {}, n=n)
     return *judge_glosses(
         bench, None, "train", lambda: WORDNET
     ), bench  # the split with most words; a stub has not been trained
@@ -105,7 +106,7 @@ def test_questions_are_fair() -> None:
 
 
 def test_new_words_have_a_figure_of_their_own() -> None:
-    bench = Bench(Scorer(knows), None, None, PICTURES, {}, n=10)
+    bench = Bench(Scorer(knows), EmojiWorld(), None, PICTURES, {}, n=10)
     figures, _ = judge_glosses(bench, None, "held_out", lambda: WORDNET)
     assert figures["held_out/gloss_choice_new_words"].n == 10
 
@@ -121,7 +122,7 @@ def test_no_wordnet_is_a_counted_skip() -> None:
     def fail():
         raise RecipeError("pip could not fetch it")
 
-    bench = Bench(Scorer(knows), None, None, PICTURES, {}, n=7)
+    bench = Bench(Scorer(knows), EmojiWorld(), None, PICTURES, {}, n=7)
     with pytest.raises(UnaskableError, match="pip could not fetch it") as skipped:
         judge_glosses(bench, None, "held_out", fail)
     assert skipped.value.num_prompts == 7

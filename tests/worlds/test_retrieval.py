@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tests.evaluation.test_distribution import Downsampled
 
 from plait.data.jitter import Jitter
 from plait.evaluation.features import FeatureSpace
 from plait.worlds.emoji.examinations.retrieval import judge_retrieval
+from tests.worlds.test_distribution import Downsampled
 
 
 class Blind(Downsampled):

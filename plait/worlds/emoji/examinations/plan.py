@@ -30,6 +30,7 @@ from plait.worlds.emoji.examinations.understanding import judge_captions, judge_
 from plait.worlds.emoji.oracle import Oracle
 from plait.worlds.emoji.scenes import Scene
 from plait.worlds.emoji.scoring import ABOUT_SCORES
+from plait.worlds.emoji.world import EmojiWorld
 from plait.worlds.wordnet import WordNet, glosses, open_wordnet
 
 LONG = 3
@@ -95,7 +96,7 @@ class EmojiExaminations:
         wordnet: opens WordNet, for those that ask for it.
     """
 
-    world: World
+    world: EmojiWorld
     wordnet: Callable[[], WordNet] = open_wordnet
     plan = DEFAULT_PLAN | TEXT_PLAN
     about = ABOUT
