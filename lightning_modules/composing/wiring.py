@@ -209,7 +209,7 @@ def encode_world(
         loggers: told how many pictures there are.
 
     Returns:
-        How many pictures the cache holds, and how many of them were encoded now.
+        How many pictures the cache holds, and for how many of them this job stands: none where the cache was there.
     """
     fingerprint = _fingerprint(world, tiling)
 

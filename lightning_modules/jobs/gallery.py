@@ -131,7 +131,8 @@ def reconstruct_a_few(
     @torch.inference_mode()
     def draw(model: nn.Module) -> list[Sample]:
         originals = [world.picture(image_id) for image_id in ids]
-        decoded = to_pictures(model.decode(model.encode(to_tensor(originals))))
+        images = to_tensor(originals).to(next(model.parameters()).device)
+        decoded = to_pictures(model.decode(model.encode(images)))
         samples = []
         for image_id, original, copy in zip(ids, originals, decoded, strict=True):
             name = f"{image_id}, decoded"

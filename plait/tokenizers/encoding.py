@@ -42,7 +42,7 @@ def write_codes(
     load_pictures: LoadPictures,
     *,
     batch_size: int = 64,
-    batches_per_shard: int = 16,
+    batches_per_shard: int = 4,
     num_workers: int = 0,
     share: tuple[int, int] = (0, 1),
     data_fingerprint: str = "",

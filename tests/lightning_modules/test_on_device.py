@@ -4,18 +4,25 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from PIL import Image
 
+from lightning_modules.jobs.bases import _Reconstructed
+from lightning_modules.jobs.gallery import reconstruct_a_few
 from lightning_modules.stage import Stage
 from lightning_modules.training.data import DataModule
+from plait.document import ImageSpan
+from plait.evaluation.features import FeatureSpace
 from plait.runs import Run
 from tests.lightning_modules.stubs import Numbers, make_trainer
 from tests.pretend_device import DEVICE, Counts, pretend_device
 from tests.tokenizers import test_patch_fsq
+from tests.vision import test_encoder
 
 
 class PretendAccelerator(Accelerator):
@@ -71,3 +78,30 @@ def test_a_micro_batch_waits_for_nothing_and_a_step_for_its_norm(tmp_path: Path)
     assert found.keys == expected.keys
     for key in expected.keys:
         assert found.series(key)[1] == pytest.approx(expected.series(key)[1], rel=1e-3), key
+
+
+class World:
+    """Two pictures."""
+
+    def image_ids(self, split: str, subset: str) -> list[str]:
+        return ["one", "other"]
+
+    def picture(self, name: str) -> Image.Image:
+        return Image.new("RGB", (48, 32), {"one": "red", "other": "blue"}[name])
+
+
+def test_galleries_and_examinations_look_at_a_model_where_it_is() -> None:
+    draw, model = reconstruct_a_few(world=World(), subsets=["scenes"]), test_patch_fsq.make()
+    expected, space = draw(model), FeatureSpace("a tiny encoder", test_encoder.make())
+    measured = space.measure(test_patch_fsq.pictures(3))
+    with pretend_device():
+        model.to(DEVICE)
+        found = draw(model)
+        spans = [ImageSpan("one"), ImageSpan("other")]
+        assert _Reconstructed(model, World()).pictures(spans).device == DEVICE
+        found_features = space.to(DEVICE).measure(test_patch_fsq.pictures(3))
+        torch.testing.assert_close(found_features, measured, rtol=1e-4, atol=1e-5)
+    for one, other in zip(found, expected, strict=True):
+        for name in other.pictures:
+            difference = np.asarray(one.pictures[name], dtype=int) - np.asarray(other.pictures[name], dtype=int)
+            assert np.abs(difference).max() <= 1
