@@ -33,7 +33,6 @@ MOST_PER_NUMBER, FEW = 4, 2**28
 """parameters of a model for each number of its checkpoint (ties, and parts that are trained elsewhere); and what is built anyway"""
 WEIGHTS, STATE, STATE_JSON, MANIFEST = "model.safetensors", "state.safetensors", "state.json", "manifest.json"
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-"""as safetensors writes them"""
 
 
 @dataclass(frozen=True)
@@ -182,20 +181,24 @@ def read_checkpoint(folder: Path | str, *, with_state: bool = False, verify: boo
 
 
 def read_dtype(folder: Path | str) -> torch.dtype:
-    """The dtype of the weights of a checkpoint, from the head of its file: float32 where they have several.
+    """The dtype of the weights of a checkpoint, from the head of its file: float32 where they have several. Raises CheckpointError."""
+    kinds = {FLOATS[name] for name in _read_head(folder).values() if name in FLOATS}
+    return kinds.pop() if len(kinds) == 1 else torch.float32
 
-    Raises:
-        CheckpointError: there are no weights, or they cannot be read.
-    """
+
+def list_parts(folder: Path | str) -> set[str]:
+    """The parts of the model whose weights a checkpoint holds, by the first word of their tensors. Raises CheckpointError."""
+    return {name.partition(".")[0] for name in _read_head(folder)}
+
+
+def _read_head(folder: Path | str) -> dict[str, str]:
+    """Tensor -> dtype, without reading one."""
     try:
         with safe_open(Path(folder) / WEIGHTS, framework="pt") as file:
-            found = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            return {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (it is no mapping)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{Path(folder) / WEIGHTS} cannot be read: {error}. Expected whole safetensors. Next: take another checkpoint."
-        ) from error
-    kinds = {FLOATS[name] for name in found if name in FLOATS}
-    return kinds.pop() if len(kinds) == 1 else torch.float32
+        found = f"{Path(folder) / WEIGHTS} cannot be read: {error}."
+        raise CheckpointError(f"{found} Expected whole safetensors. Next: take another checkpoint.") from error
 
 
 def load_weights(

@@ -28,6 +28,9 @@ def blocks(text: str, language: str) -> list[str]:
 
 COMMANDS = [line.split(" #")[0].strip() for block in blocks(README, "bash") for line in block.splitlines()]
 PLAIT = [command for command in COMMANDS if command.startswith("plait-")]
+SIZES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "conf" / "sizes").glob("*_paper.yaml"))
+PAPER = [command.partition("plait-train ")[2] for command in PLAIT if "scale=paper" in command]
+PAPER += re.findall(r"^# Command: torchrun .* -m lightning_modules\.commands\.train (.*)$", SIZES, flags=re.M)
 OWN = [command for command in PLAIT if "--config-dir" in command]
 
 
@@ -49,6 +52,22 @@ def test_every_command_composes(command: str):
     assert not flags or single != overrides, "a sweep without a list of values"
     config = compose_job(script.removeprefix("plait-"), single)
     assert "job" in config
+
+
+def test_commands_at_paper_size_are_shown():
+    assert {command.partition("/")[0] for command in PAPER} == {"experiment=liquid", "experiment=synergen_vl"}
+
+
+@pytest.mark.parametrize("command", PAPER)
+def test_a_command_at_paper_size_asks_for_the_machine_that_it_needs(command: str):
+    """On GPUs, in bf16, layers computed again in the backward pass, and as many micro-batches as fill the devices that it speaks of."""
+    config = compose_job("train", shlex.split(command))
+    assert (config.trainer.accelerator, config.trainer.precision) == ("gpu", "bf16-mixed")
+    assert config.backbone.gradient_checkpointing
+    devices = 8 if "trainer=ddp" in command else 1
+    rows_of_a_device = {"synergen_vl": 995, "liquid": 512}[config.tags[0]] / devices
+    assert 1 <= rows_of_a_device / config.trainer.accumulate_grad_batches <= 4
+    assert config.batches.batches_per_window == config.trainer.accumulate_grad_batches
 
 
 def test_an_experiment_of_your_own_composes_as_shown(tmp_path: Path):

@@ -3,6 +3,7 @@
 A recipe from somewhere else is data that asks for code to be run: what it may name is checked in stored.py. It knows no system.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from plait.checkpoints import MANIFEST, read_manifest
 from plait.errors import CheckpointError, RecipeError
 
 RECIPE = "recipe"
+NESTED = re.compile(r"\$\{[^${}]*\$\{")
+"""A reference that depends on another one: ${published_stage.${job_type}.lr}."""
 _EVALUATION = (
     "job",
     "n",
@@ -84,6 +87,11 @@ def make_recipe(config: DictConfig, files: Mapping[str, tuple[Any, str]]) -> dic
                 f"A {kind.__name__} cannot be read back from a folder: it has no {reader!r} for the {name} of the recipe."
             )
         nodes[name] = {"_target_": f"{kind.__module__}.{kind.__qualname__}.{reader}", "folder": f"${{folder}}/{name}"}
+    for name in collect_nodes(nodes, ["model"]):
+        if isinstance(nodes[name], dict):  # a saved model has plain references: what depends on another one is written out
+            nodes[name] |= {
+                key: config[name][key] for key, value in nodes[name].items() if isinstance(value, str) and NESTED.search(value)
+            }
     names = collect_nodes(nodes, ["model"]) - {"folder"}
     missing = sorted({"model", *files} - names)
     if missing:
@@ -101,12 +109,13 @@ def list_settings(config: DictConfig) -> dict[str, Any]:
     """What an evaluated model was trained with, as dotted name -> value with references unresolved: the config of an evaluation without
     what is the evaluation's own, and without names, places and weights."""
     raw = OmegaConf.to_container(config, resolve=False)
-    return dict(_flatten({key: value for key, value in raw.items() if key not in NO_SETTINGS}))
+    return dict(flatten({key: value for key, value in raw.items() if key not in NO_SETTINGS}))
 
 
-def _flatten(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every leaf of plain containers."""
     if isinstance(node, Mapping) and node:
         for key, value in node.items():
-            yield from _flatten(value, f"{name}.{key}" if name else str(key))
+            yield from flatten(value, f"{name}.{key}" if name else str(key))
     else:
         yield name, node

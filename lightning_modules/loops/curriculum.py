@@ -33,6 +33,7 @@ from lightning_modules.processes.device_queue import Job, find_failure, run_queu
 from lightning_modules.processes.process_group import count_processes, run_alone, run_in_group
 from lightning_modules.running.launch import adopt_run, config_hash, launch
 from lightning_modules.running.refusals import explain
+from lightning_modules.running.starting import start_from
 from lightning_modules.tracking.mirroring.job import list_typed
 from plait.errors import RecipeError
 
@@ -98,6 +99,7 @@ def run_curriculum(
                 own = [*default, *own]
             config = compose_job(kind, [*own, *(shared if takes else ()), f"paths.folder={place}"])
             adopt_run(config)
+            start_from(config)
             if "group" in config and config.group is None:
                 config.group = group
             log.info("curriculum, %d of %d: %s", len(folders) + 1, len(stages), name)

@@ -9,7 +9,6 @@ import math
 import time
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -20,24 +19,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_modules.callbacks.same_job import SameJob
-from lightning_modules.composing.config_checks import check_config
+from lightning_modules.composing.config_checks import check_config, collect_nodes
 from lightning_modules.composing.instantiate import Assembly, locate, spell_missing
 from lightning_modules.composing.licences import find_licences
 from lightning_modules.composing.own_files import check_command
-from lightning_modules.composing.recipes import is_saved_model, read_recipe
-from lightning_modules.composing.stored import check_stored
 from lightning_modules.folders.going_on import accept_checkpoint, find_data
 from lightning_modules.folders.identity import UNHASHED, config_hash, resolve
 from lightning_modules.folders.lineage import trace_parents, write_lineage
-from lightning_modules.folders.records import (
-    CONFIG_FILE,
-    JOB_FILE,
-    LAST,
-    find_neighbours,
-    last_checkpoint,
-    read_config,
-    read_job,
-)
+from lightning_modules.folders.records import last_checkpoint
 from lightning_modules.folders.run_folder import (
     GOES_ON,
     Intent,
@@ -51,6 +40,7 @@ from lightning_modules.processes.interruption import terminations_interrupt
 from lightning_modules.processes.process_group import is_member
 from lightning_modules.processes.ranks import SHARED, check_start, check_trainer, own_rank, shake_hands
 from lightning_modules.running.device import check_trainer_device, choose_device, place_parts
+from lightning_modules.running.starting import find_differences, read_model, spell, start_from
 from lightning_modules.tracking.mirroring.job import check_mirror, mirrored, named_variables
 from lightning_modules.training.checkpoint_io import FolderCheckpointIO
 from lightning_modules.training.endings import describe_ending
@@ -120,6 +110,7 @@ def launch(config: DictConfig, given: Mapping[str, Any] | None = None, **facts: 
     adopt_run(config)
     if config.get("job") is None:
         raise RecipeError("No recipe chosen. Expected experiment=<system>/<name> or curriculum=<name>; `--help` lists them.")
+    start_from(config)
     check_machine(config)
     check_mirror(config)
     assembly = Assembly(config, given)
@@ -299,10 +290,25 @@ def load_bases(config: DictConfig, assembly: Assembly) -> dict[str, str]:
                 module = assembly.build(part)
             load_weights(module, checkpoint, part=part)
         except CheckpointError as error:
+            if differences := _compare_with_base(config, part, where):
+                raise RecipeError(
+                    f"base.{part}={where} is of another size than this recipe: {spell(differences)}. "
+                    f"Next: from={where} brings its sizes along."
+                ) from error
             raise RecipeError(f"base.{part}={where}: {error} {command}") from error
         parents[part] = manifest.identity
         log.info("base.%s: %s (step %s, %s)", part, checkpoint, manifest.step, manifest.identity[:12])
     return parents
+
+
+def _compare_with_base(config: DictConfig, part: str, where: str) -> Mapping[str, tuple[Any, Any]]:
+    """Where the node of a part differs from that of the run which its weights are of; nothing where that cannot be told."""
+    try:
+        stored = OmegaConf.to_container(read_model(where, f"base.{part}"), resolve=False)
+    except (CheckpointError, RecipeError):
+        return {}
+    named = {"model", "backbone"} if part == "model" else {part}
+    return find_differences(config, {name: stored[name] for name in collect_nodes(stored, ["model"]) & named})
 
 
 def check_bases(config: DictConfig) -> None:
@@ -334,7 +340,7 @@ def adopt_run(config: DictConfig) -> None:
         return
     if OmegaConf.is_missing(config, "run"):
         raise RecipeError("Which model? Expected run=<folder of a finished run>, for example run=outputs/demo/instruction.")
-    stored = read_recipe(config.run) if is_saved_model(config.run) else _read_run(config.run)
+    stored = read_model(config.run, "run")
     with open_dict(config):
         config.setdefault("paths", {"root": "outputs", "folder": None, "cache": "${paths.root}/cache"})
         config.setdefault("base_command", {})
@@ -376,27 +382,3 @@ def check_data(config: DictConfig) -> None:
             f"{config.name} would train on {' and on '.join(found)}, expected data that may be trained on: these are "
             "never trained on. Next: choose another data=<...>; plait-encode may read them."
         )
-
-
-def _read_run(run: str) -> DictConfig:
-    record = read_job(run)
-    if record is None or not (Path(run) / CONFIG_FILE).is_file():
-        raise RecipeError(
-            f"run={run} is no run folder: expected {CONFIG_FILE} and {JOB_FILE} in it. Next: check the path, or train one "
-            "(plait-train --help)."
-        )
-    if record["state"] != "finished":
-        raise RecipeError(f"run={run} is {record['state']}, expected a finished run. Next: go on with it, or wait.")
-    stored = read_config(run)
-    if "model" not in stored or "run" in stored:
-        inside = [path.parent.parent for path in Path(run).glob(f"*/{LAST}")]
-        inside.sort(key=lambda place: (read_job(place) or {}).get("started", 0.0))  # the last stage is what the others led to
-        meant = stored.get("run") or (inside[-1] if inside else None)
-        raise RecipeError(
-            f"run={run} is of {stored.get('name', 'a job')} and holds no model of its own. Expected the folder of a training run. Next: "
-            + (f"did you mean run={meant}?" if meant else "check the path.")
-        )
-    check_stored(OmegaConf.to_container(stored, resolve=False), run)
-    for named, found in find_neighbours(stored, run).items():
-        log.info("%s is not here, found beside the run: %s", named, found)
-    return stored

@@ -30,7 +30,9 @@ def test_the_published_numbers(stage: str) -> None:
     assert recipe.stage.schedule._target_ == "lightning_modules.training.schedules.cosine"
     assert (recipe.stage.schedule.warmup_share, recipe.stage.schedule.final_ratio) == (0.03, 0.0)
     assert (recipe.trainer.max_steps, recipe.trainer.gradient_clip_val) == (STAGES[stage], 0.5)
-    assert (recipe.template.text_to_image_ratio, recipe.template.caption_dropout) == (0.8, 0.1)
+    ratio = {"pretraining": 0.8, "instruction": 1.0}[stage]
+    assert (recipe.template.text_to_image_ratio, recipe.template.caption_dropout) == (ratio, 0.1)
+    assert recipe.backbone.gradient_checkpointing
     assert recipe.stage.averaged_over.text == recipe.stage.averaged_over.image == ["text", "image"]
     assert recipe.stage.term_weights == {"text": 1.0, "image": 1.0, "max_z": 2e-4}
     assert (recipe.model.code_rows, recipe.model.image_positions, recipe.model.has_max_z) == ("dense", False, True)
