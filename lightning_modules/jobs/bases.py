@@ -9,6 +9,7 @@ from torch import nn
 
 from lightning_modules.jobs.examination import flatten, list_items, write_sheets
 from plait.atomic import write_json
+from plait.data.filling import Pictures
 from plait.document import ImageSpan
 from plait.evaluation.bench import Bench
 from plait.evaluation.features import FeatureSpace
@@ -42,7 +43,7 @@ def examine_pixels(
     oracle, blind = Oracle(world), BlindAnswers(list_training_scenes(world))
 
     def examine(model: nn.Module, folder: Path) -> Mapping[str, Any]:
-        bench = Bench(_Reconstructed(model, world), world, oracle, lambda name: (), {}, n=n, seed=seed)
+        bench = Bench(_Reconstructed(model, world), world, oracle, Pictures(lambda name: ()), {}, n=n, seed=seed)
         found = Evaluation({}, [])
         for figures, records in (
             *(judge_reconstruction(bench, blind, split) for split in splits),

@@ -6,7 +6,7 @@ Ours: the wording of the caption's question, and the chat of the text base; a re
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import ClassVar
 
@@ -69,16 +69,31 @@ class MllmTemplate(DialogueTemplate):
         """None: nothing is drawn."""
         return ()
 
+    def draw_prompt(self, caption: str, instruction: str | None = None) -> Document:
+        """Refused. Raises RecipeError."""
+        raise _no_drawing("draw")
+
+    def edit_prompt(self, image: ImageSpan, instruction: str) -> Document:
+        """Refused. Raises RecipeError."""
+        raise _no_drawing("edit")
+
     def caption_prompt(self, image: ImageSpan, instruction: str | None = None) -> Document:
         """A turn that shows the picture and asks for its caption."""
         return self.question_prompt(image, instruction or CAPTION)
+
+
+def _no_drawing(asked: str) -> RecipeError:
+    return RecipeError(
+        f"This model was asked to {asked}: it reads pictures and draws no pictures. Expected a question or a request for a caption. Next: "
+        "take a run of a system that draws, as outputs/demo/instruction."
+    )
 
 
 def build(
     *,
     backbone: nn.Module,
     encoder: nn.Module,
-    connector: nn.Module,
+    connector: nn.Module | Callable[..., nn.Module],
     text_tokenizer: TextTokenizer,
     template: MllmTemplate,
     max_tiles: int | None = None,
@@ -89,13 +104,16 @@ def build(
     Args:
         backbone: a `plait.backbones.causal_lm.CausalLM`.
         encoder: sees pictures (`plait.protocols.VisionEncoder`).
-        connector: its features -> vectors of the backbone's width, `tokens_per_tile` for each picture (plait.vision.connector).
+        connector: its features -> vectors of the backbone's width, `tokens_per_tile` for each picture (plait.vision.connector); or what makes
+            one from feature_width, grid_shape and width.
         max_tiles: most tiles of a picture.
         new_rows: how the rows of markers begin (see plait.heads.starts).
 
     Raises:
         RecipeError: the text tokenizer has ids that the backbone's table lacks.
     """
+    if not isinstance(connector, nn.Module):
+        connector = connector(feature_width=encoder.width, grid_shape=encoder.grid_shape, width=backbone.width)
     vocabulary = open_vocabulary(backbone, text_tokenizer)
     frame = Frame(lengths=(connector.tokens_per_tile,), max_tiles=max_tiles)
     builder = SequenceBuilder(DocumentLayout(vocabulary, text_tokenizer, [frame], template.marks))
