@@ -104,8 +104,8 @@ def build(
     Args:
         backbone: a `plait.backbones.causal_lm.CausalLM`.
         encoder: sees pictures (`plait.protocols.VisionEncoder`).
-        connector: its features -> vectors of the backbone's width, `tokens_per_tile` for each picture (plait.vision.connector); or what makes
-            one from feature_width, grid_shape and width.
+        connector: its features -> vectors of the backbone's width, `tokens_per_tile` for each picture (plait.vision.connector); or what
+            makes one from feature_width, grid_shape and width.
         max_tiles: most tiles of a picture.
         new_rows: how the rows of markers begin (see plait.heads.starts).
 
