@@ -107,7 +107,8 @@ class UnfoldingHead(TokenHead):
         drawn = turn.rows.new_empty(turn.rows.shape[1], 0)
         for place in range(self.codes_per_position):
             if place:
-                token = self._later(self.rows.embed(drawn[:, -1]).repeat(number, 1), hidden)
+                # -1 says that there was nothing to draw from: whoever fetches the codes says so
+                token = self._later(self.rows.embed(drawn[:, -1].clamp(min=0)).repeat(number, 1), hidden)
             else:
                 token = self._first(hidden)
             layout = cache.append(rows, torch.ones_like(rows))

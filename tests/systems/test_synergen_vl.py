@@ -237,6 +237,16 @@ def test_a_picture_drawn_under_guidance_is_that_of_two_separate_runs() -> None:
         assert not torch.equal(conditional.argmax(-1), codes.flatten())  # guidance did something
 
 
+@pytest.mark.parametrize("part", ["head", "image_head"])
+def test_damaged_weights_are_named_and_nothing_is_drawn(part: str) -> None:
+    model = tiny_synergen()
+    with torch.no_grad():
+        next(getattr(model, part).parameters()).fill_(torch.nan)
+    prompts = [model.template.draw_prompt("a red car"), model.template.caption_prompt(image(form="codes"))]
+    with pytest.raises(RecipeError, match="logits are not finite"):
+        model.generate(prompts, {"text": SamplingPolicy(), "image": SamplingPolicy()}, [0, 1], max_tokens=4)
+
+
 def test_no_code_of_a_patch_reaches_its_own_loss_through_the_language_model() -> None:
     """The loss of a patch has no gradient at the tokens of that patch or of later ones, and some at every earlier one."""
     model = draw_weights(tiny_synergen())
