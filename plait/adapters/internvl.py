@@ -68,7 +68,7 @@ def convert_internvl(release: Path | str, target: Path | str) -> Path:
     text = settings["text_config"]
     heads = {name: text[name] for name in ("num_attention_heads", "num_key_value_heads")}
     converted = to_transformers(weights, **heads, is_tied=text["tie_word_embeddings"])
-    with replace_folder(target) as beside:
+    with replace_folder(target, "config.json") as beside:
         write_shards(beside, converted)
         entries = {"model_type": "internvl", "architectures": ["InternVLForConditionalGeneration"], **settings}
         (beside / "config.json").write_text(json.dumps(entries, indent=1), encoding="utf-8")

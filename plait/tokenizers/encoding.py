@@ -131,7 +131,7 @@ def _make_missing(
 def _check_request(folder: Path, image_ids: list[str], overwrite: bool) -> None:
     if folder.exists() and not overwrite:
         raise CheckpointError(f"{folder} exists: expected a new folder. Delete it, or pass overwrite=True.")
-    check_replaceable(folder, MANIFEST)
+    check_replaceable(folder, MANIFEST)  # before the work, not after it
     if not image_ids:
         raise CheckpointError(f"No pictures to encode into {folder}: expected at least one image id.")
     if len(set(image_ids)) != len(image_ids):
@@ -211,7 +211,7 @@ def _encode_shard(
 
 def _join(folder: Path, shards: Sequence[Path], manifest: dict[str, Any]) -> None:
     """The cache of all shards, in place of what was there."""
-    with replace_folder(folder) as beside:
+    with replace_folder(folder, MANIFEST) as beside:
         names = [f"codes_{index}" for index in range(len(manifest["code_sizes"]))]
         tiles, kinds = [], {}
         for path in shards:

@@ -145,7 +145,7 @@ def spell_command(arguments: Sequence[str] | None = None) -> str:
     path = Path(arguments[0]) if arguments else Path()
     if "ipykernel" in path.name or not path.name:
         return "from a notebook"
-    name = f"plait-{path.stem}" if path.parent.name == "lightning_modules" else path.name
+    name = f"plait-{path.stem}" if path.parent.name == "commands" else path.name
     return shlex.join([name, *arguments[1:]])
 
 
