@@ -13,6 +13,7 @@ from side_by_side import Arm, Measured, Report, format_median, read_options
 from plait.backbones.causal_lm import CausalLM
 from plait.document import Document, ImageSpan, TextSpan
 from plait.heads.unfolding import UnfoldingHead
+from plait.records import Generation, Turn
 from plait.sampling.policies import PerSampleNoise, SamplingPolicy
 from plait.sequence.batch import SequenceBatch
 from plait.systems import liquid, synergen_vl
@@ -34,13 +35,13 @@ class Words(Numbers):
 class NaiveHead(UnfoldingHead):
     """Draws without a cache: the patch so far is read anew for every code."""
 
-    def draw(self, streams, segment, choose):
-        hidden, number = torch.cat(list(streams)), len(streams)
-        drawn = torch.zeros(len(streams[0]), 0, dtype=torch.int64)
+    def step(self, generation, turn):
+        hidden, number = generation.last[turn.rows.flatten()], len(turn.rows)
+        drawn = torch.zeros(turn.rows.shape[1], 0, dtype=torch.int64)
         for place in range(self.codes_per_position):
             padded = torch.nn.functional.pad(drawn, (0, 1)).repeat(number, 1)
             last = self._so_far(hidden, padded)[:, place]
-            drawn = torch.cat([drawn, choose(self.rows.logits(last).chunk(number), drawn)[:, None]], 1)
+            drawn = torch.cat([drawn, turn.choose(self.rows.logits(last).chunk(number), drawn)[:, None]], 1)
         return drawn
 
     def _so_far(self, hidden, codes):
@@ -90,14 +91,14 @@ def step_backbone(model: UnifiedModel) -> Callable[[int], float]:
     @torch.inference_mode()
     def run(_: int) -> float:
         cache = model.backbone.new_cache(2, PROMPT + layout.drawn_frame.positions)
-        ids = torch.full((2, PROMPT), 30)
-        tokens = [(ids, torch.full_like(ids, -1), torch.full((2, PROMPT, layout.codes_per_position), -1))]
+        ids = np.full((2, PROMPT), 30)
+        tokens = [(ids, np.full_like(ids, -1), np.full((2, PROMPT, layout.codes_per_position), -1))]
         code = model.builder.vocabulary.code_segments[0].offset
         for cell in range(layout.drawn_frame.positions):
-            one = torch.full((2, 1), code)
-            tokens.append((one, torch.full_like(one, cell), torch.full((2, 1, layout.codes_per_position), code)))
+            one = np.full((2, 1), code)
+            tokens.append((one, np.full_like(one, cell), np.full((2, 1, layout.codes_per_position), code)))
         for ids, cells, patches in tokens:
-            embeddings, side = model.read(ids, cells, patches)
+            embeddings, side = model.read(model.builder.place(ids, cells, patches))
             announced = cache.append(torch.arange(2), torch.full((2,), ids.shape[1]))
             model.backbone(embeddings, announced, side=side, cache=cache)
         return layout.drawn_frame.positions
@@ -120,8 +121,9 @@ def draw_codes(model: UnifiedModel) -> Callable[[int], float]:
 
     @torch.inference_mode()
     def run(_: int) -> float:
+        turn = Turn(torch.arange(2)[:, None], (segment,), choose)
         for _ in range(positions):
-            model.image_head.draw([torch.randn(1, width) for _ in range(2)], segment, choose)
+            model.heads["image"].step(Generation(None, torch.randn(2, width)), turn)
         return STEPS
 
     return run
@@ -150,7 +152,7 @@ def main() -> None:
     report = Report("folding", "Folding: fewer positions for the same codes", options)
     models = {fold: new_model(fold) for fold in FOLDS}
     plain, naive = new_model(None), new_model(8)
-    naive.own_image_head.__class__ = NaiveHead
+    naive.image_head.__class__ = NaiveHead
     report.text(
         f"A Llama from config, width {SIZES['hidden_size']}, {SIZES['num_hidden_layers']} layers, with vision experts and an unfolding "
         f"transformer of {LAYERS} layers; random weights; pictures of {STEPS} codes of {Codebook.code_sizes[0]:,} kinds, guidance "
