@@ -7,10 +7,12 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-# Before anything of plait is imported: annotations become checks. plait.data has no tensors in its signatures and is called a million
-# times in a run of the tests.
+# Before anything of plait is imported: annotations become checks. plait.data and plait.worlds have no tensors in their signatures and are
+# called a million times in a run of the tests.
 _CHECKED = [
-    f"plait.{path.stem}" for path in (Path(__file__).parents[1] / "plait").iterdir() if path.stem not in ("__init__", "data")
+    f"plait.{path.stem}"
+    for path in (Path(__file__).parents[1] / "plait").iterdir()
+    if path.stem not in ("__init__", "data", "worlds")
 ]
 _HOOK = install_import_hook(_CHECKED, "beartype.beartype")
 # before torch is imported: processes that share the tests and start more of their own must not each wait for every core

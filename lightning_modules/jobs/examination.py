@@ -265,7 +265,7 @@ def _draw_sheet(records: Sequence[Record], samples: Sequence[Sample], title: str
 
 def _read_score(record: Record, name: str, value: float) -> bool | float:
     """Yes or no where an item was judged so; a share between them, a slope or what examples change is a number, whatever its value."""
-    is_number = value not in (0, 1) or name in NO_SHARES or record.key.endswith(GAIN)
+    is_number = value not in (0, 1) or name in NO_SHARES or GAIN in record.key
     return float(value) if is_number else bool(value)
 
 

@@ -35,7 +35,7 @@ NO_ANSWERS = ("original", "usual_wording")
 NO_SHARES = ("slope", "pixel_error")
 """scores that are no shares of right answers: they have no gap"""
 GAIN = "_gain"
-"""end of the names of figures that are differences of shares, item by item"""
+"""in the names of figures that are differences of shares, item by item"""
 DEFECTS = ("unrecognisable", "ungrammatical")
 """scores that blind systems, which answer with scenes, never have: they get no baseline"""
 

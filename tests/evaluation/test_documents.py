@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from plait.data.filling import Pictures
 from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import RecipeError
 from plait.evaluation.answers import judge_answers, normalise
@@ -81,7 +82,7 @@ class Model:
 
 
 def bench(model: Model, world: Rows) -> tuple[Bench, Documents]:
-    made = Bench(model, world, None, lambda name: (np.zeros((1, 1), np.int64),), POLICIES, n=40)
+    made = Bench(model, world, None, Pictures(lambda name: (np.zeros((1, 1), np.int64),)), POLICIES, n=40)
     return made, open_examinations(world).prepare(made)
 
 
@@ -130,7 +131,7 @@ def test_a_pair_is_asked_in_both_directions_with_its_whole_caption() -> None:
     world = Rows()
     world.make = lambda index: Document((TextSpan(f"caption {index}"), ImageSpan(str(index))), id=str(index), kind="pair")
     template = LiquidTemplate(caption_dropout=0.5, text_to_image_ratio=0.9)
-    documents = Documents(world, template, lambda name: (np.zeros((1, 1), np.int64),))
+    documents = Documents(world, template, Pictures(lambda name: (np.zeros((1, 1), np.int64),)))
     for ways in documents.take("val", 10):
         assert {any(span.loss for span in document.images) for document in ways} == {True, False}
         assert all("caption" in document.text for document in ways)

@@ -167,7 +167,7 @@ def test_a_run_writes_in_its_own_folder_only(tmp_path, online, name):
     online(run)
     place = tmp_path / "a" / "b" / "c"
     (place / "run1").mkdir(parents=True)
-    (place / "run1" / "job.json").write_text("kept")  # an older one, which a fetch would replace
+    (place / "run1" / "job.json").write_text('{"fetched_from": "lab/plait/run1"}')  # an older one, which a fetch would replace
     before = {path for path in tmp_path.rglob("*") if source not in path.parents}
     with pytest.raises(CheckpointError, match=r"no run of plait|does not give"):
         fetch_run(f"lab/plait/{run.id}", place)
