@@ -17,6 +17,8 @@ ACTING = ["sequence", "objectives", "sampling", "freezing", "ledger"]  # layer 3
 FILES = ["atomic", "flattening"]  # what checkpoints and caches are written with
 LAYERS = {
     **{name: ["errors", "axes", "document"] for name in GROUND},
+    "images": ["errors", "axes", "jpeg"],
+    "jpeg": [],
     "records": GROUND,
     "protocols": [*GROUND, "records"],
     **{name: [*SEAMS, *FILES] for name in ("vision", "backbones", "heads")},

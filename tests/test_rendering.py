@@ -27,7 +27,7 @@ from plait.systems.liquid import LiquidTemplate
 
 RED = Image.new("RGB", (64, 64), "red")
 STORY = Document(
-    (TextSpan("a <b>cat</b> & a 'dog'"), ImageSpan("x'y"), ImageSpan("hole", form="codes"), ImageSpan("lost", form="features")),
+    (TextSpan("a <b>cat</b> & a 'dog'"), ImageSpan("x'y"), ImageSpan("hole", form="codes"), ImageSpan("lost")),
     id="<id>",
     meta={"task": "story"},
 )

@@ -39,6 +39,7 @@ _PLACES = (
     "group",
     "paths",
     "base",
+    "from",
     "text_base",
     "saved",
     "base_command",

@@ -165,7 +165,9 @@ class _Check:
 
     def _control(self, node: Mapping[str, Any], name: str, path: str, top: str) -> None:
         target = node.get("_target_")
-        is_shipped = isinstance(target, str) and (target in self.shipped.partial or _is_own(target))
+        is_shipped = isinstance(target, str) and bool(
+            target in self.shipped.partial or PARTS.fullmatch(target) or _is_own(target)
+        )
         if name == "_target_" or (name == "_partial_" and node[name] in (True, False) and is_shipped):
             return
         raise _Finding(f"{path} has the control key {name}={node[name]!r}, which {self.what} may not have there")

@@ -48,7 +48,7 @@ def check_examination(*, n: int = 300, tuning_n: int = 96, batch_size: int = 256
     for name, number in {"n": n, "tuning_n": tuning_n, "batch_size": batch_size}.items():
         check_count(number, name)
     if kept_of is not None:
-        _read_items(kept_of)
+        read_items(kept_of)
 
 
 @checked_by(check_examination)

@@ -118,9 +118,9 @@ def launch(config: DictConfig, given: Mapping[str, Any] | None = None, **facts: 
     check_data(config)
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
         raise RecipeError(f"seed is {config.seed!r}, expected a whole number from 0 to {2**32 - 1}. Next: set seed=<number>.")
-    identity = {"config_hash": config_hash(config)}
     config.paths.folder = choose_folder(config)
     assembly.look_over("job")
+    identity = {"config_hash": config_hash(config)}
     identity["job_id"], config.paths.folder = shake_hands(identity["config_hash"], config.paths.folder)
     stay = enter_together(config.paths.folder, describe_intent(config, identity["config_hash"]))
     try:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -81,14 +81,14 @@ class SamplingPolicy:
 
     guidance: float | Sequence[float] = 1.0
     temperature: float = 1.0
-    top_k: int = 0
+    top_k: int | np.integer = 0
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     constraints: Sequence[Constraint] = ()
 
     def __post_init__(self) -> None:
         weights = self.guidance if isinstance(self.guidance, list | tuple) else (self.guidance,)
-        is_whole = isinstance(self.top_k, int) and not isinstance(self.top_k, bool) and self.top_k >= 0
+        is_whole = isinstance(self.top_k, Integral) and not isinstance(self.top_k, bool) and self.top_k >= 0
         in_range = {
             "guidance": bool(weights) and all(_lies(weight, 0.0, MOST) for weight in weights),
             "temperature": _lies(self.temperature, 0.0, sys.float_info.max),
@@ -131,7 +131,7 @@ class SamplingPolicy:
         if self.temperature == 0:
             drawn = logits.argmax(-1)
         else:
-            kept = keep_top_p(keep_top_k(scale(logits, float(self.temperature)), self.top_k), self.top_p)
+            kept = keep_top_p(keep_top_k(scale(logits, float(self.temperature)), int(self.top_k)), self.top_p)
             drawn = noise.choose(kept.softmax(-1), samples)
         return torch.where(is_finite, drawn, -1)
 

@@ -6,6 +6,7 @@ import torch
 
 from lightning_modules.composing.instantiate import Assembly
 from lightning_modules.loops.curriculum import compose_job
+from plait.data.filling import Pictures
 
 RANKS = 8
 STAGES = {
@@ -27,7 +28,7 @@ def test_the_first_batch_of_every_paper_stage_fills_8_ranks(experiment: str, mon
     with torch.device("meta"):
         assembly = Assembly(config)
         codes = (np.zeros(assembly.build("vision_tokenizer").grid_shapes[0], dtype=np.int64),)
-        assembly.objects["codes"] = lambda image_id: codes
+        assembly.objects["codes"] = Pictures(lambda image_id: codes)
         data, validation = assembly.build("batches"), assembly.build("validation_batches")
     for data.rank in range(RANKS):
         batch = data[0]

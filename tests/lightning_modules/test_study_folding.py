@@ -26,8 +26,8 @@ def compose_arm(arm: str, *overrides: str):
 def test_a_board_takes_as_many_positions_as_is_stated(arm, positions) -> None:
     config = compose_arm(arm)
     assembly = Assembly(config)
-    world, codes = assembly.build("world"), assembly.build("codes")
-    (grid,) = codes(world.source("dense_vqa", "train")[0].images[0].image_id)
+    world, pictures = assembly.build("world"), assembly.build("codes")
+    (grid,) = pictures.codes(world.source("dense_vqa", "train")[0].images[0].image_id)
     assert grid.size // len(fold_places(grid.shape[-2:], config.model.fold)[0]) == positions
     assert config.template.text_to_image_ratio == 0.0, "a board in tiles cannot be drawn"
 

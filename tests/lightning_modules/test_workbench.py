@@ -16,7 +16,6 @@ from plait.document import Document, ImageSpan, TextSpan
 from plait.errors import CheckpointError, DocumentError, PlaitError, RecipeError, VocabularyError
 from plait.images import crop_centre
 
-TALE = Document((TextSpan("here is a red car ."), ImageSpan("val-picture", form="codes")))
 WIDE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 256, 3), dtype=np.uint8))
 
 
@@ -29,6 +28,11 @@ def desk(small_run: Path) -> Desk:
 def wide(tmp_path: Path) -> Path:
     WIDE.save(tmp_path / "wide.png")
     return tmp_path / "wide.png"
+
+
+def tale(name: str) -> Document:
+    """A story in which a picture of this name is to be drawn."""
+    return Document((TextSpan("here is a red car ."), ImageSpan(name, form="codes")))
 
 
 def codes(answers) -> list[np.ndarray]:
@@ -108,7 +112,7 @@ def test_documents_of_the_data_are_completed(desk):
         (lambda desk: desk.tell(None), "given as a NoneType"),
         (lambda desk: desk.tell(["here is a red car .", 3]), "given as a int"),
         (lambda desk: desk.tell(["here is a red car .", "mine.png"]), "'mine.png' is no file"),
-        (lambda desk: desk.tell(TALE), "to be drawn is called 'val-picture', and there is such a picture"),
+        (lambda desk: desk.tell(tale(desk.world.image_ids("val")[0])), "to be drawn is called .*, and there is such a picture"),
         (lambda desk: desk.chat("hello"), "dialogue is 'hello', expected a list of messages"),
         (lambda desk: desk.chat([]), r"dialogue is \[\], expected a list"),
         (lambda desk: desk.chat(["hello"]), r"dialogue is \['hello'\], expected a list"),

@@ -198,7 +198,7 @@ def test_a_command_refuses(
     Case("rate-of-muon", "train", on_tiny("stage.optimizer.lr=-1"), "stage.optimizer", "Invalid learning rate: -1.*Exp", "change stage"),
     Case("warmup-below-nothing", "train", (*TOKENIZER, "stage.schedule.warmup_steps=-4"), "warmup_steps is -4", "expected at least", "set"),
     Case("no-prompts", "evaluate", ("run={given}/run", "n=0"), "n is 0", "expected a whole number of at least 1", "set n="),
-    Case("kept-of-nothing", "evaluate", ("run={given}/run", "kept_of={given}"), "kept_of=", "expected the folder of a fin", "Make one"),
+    Case("kept-of-nothing", "evaluate", ("run={given}/run", "kept_of={given}"), "kept_of=", "expected the folder of a fin", "plait-eval"),
     Case("no-samples", "generate", drawing("prompt=a", "num_samples=0"), "num_samples is 0", "expected a whole number of at least", "set"),
     Case("no-such-fit", "generate", drawing("prompt=a", "fit=stretch"), "fit is 'stretch'", "expected crop or pad", "set data.fit"),
     Case("too-hot", "generate", drawing("prompt=a", "image_policy.temperature=-1.0"), "temperature=-1", "expected numbers", "change what"),

@@ -220,7 +220,7 @@ def test_it_learns_eight_documents_and_writes_them_back(code_rows) -> None:
     for number in range(8):
         codes = (rng.integers(12, size=(2, 2)),)
         caption = f"a {['red', 'blue'][number % 2]} {['car', 'house'][number // 2 % 2]} {['left', 'above'][number // 4]}"
-        pairs.append(Document((TextSpan(caption), ImageSpan(f"i{number}", codes=codes)), id=str(number)))
+        pairs.append(Document((TextSpan(caption), ImageSpan(f"i{number}", codes=codes)), id=str(number), kind="pair"))
     draw = [LiquidTemplate(text_to_image_ratio=1.0, caption_dropout=0.0, instructions=(DRAW,)).wrap(p, 0) for p in pairs]
     tell = [LiquidTemplate(text_to_image_ratio=0.0).wrap(p, 0) for p in pairs]
     batch = model.builder.build(draw + tell, row_length=128)

@@ -72,7 +72,7 @@ class StubTokenizer:
 class PerfectModel:
     """Does everything right, and says where it decides what."""
 
-    positions_per_image = 1
+    positions_per_image, image_size = 1, None
 
     def __init__(self, world: EmojiWorld) -> None:
         self.world, self.template, self.vision_tokenizer = world, StubTemplate(), StubTokenizer()

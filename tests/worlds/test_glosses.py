@@ -28,7 +28,7 @@ TOKENIZER = train_subwords(iterate_texts(WORDNET.select("train")), size=400, has
 class Scorer:
     """A model that charges every byte of a gloss what `price` says."""
 
-    vision_tokenizer = None
+    vision_tokenizer, image_size = None, None
 
     def __init__(self, price, tokenizer=TOKENIZER) -> None:
         self.builder = SequenceBuilder(DocumentLayout(Vocabulary(tokenizer.size, (), tokenizer.markers), tokenizer))
@@ -135,7 +135,7 @@ def test_a_language_model_takes_the_text_examination_alone(world, oracle) -> Non
         Scorer(knows),
         world,
         oracle,
-        codes,
+        PICTURES,
         {},
         n=10,
         plan=plan,

@@ -118,7 +118,7 @@ def test_where_codes_see_the_whole_picture_the_table_is_measured_to_fail(world, 
 def test_where_there_is_no_single_grid_there_is_no_table(world, oracle):
     tokenizer = PatchTokenizer(world)
     training = list_training_scenes(world, 5)
-    cut = lambda name: (tokenizer.codes(name)[0][:2],)  # noqa: E731
+    cut = Pictures(lambda name: (tokenizer.codes(name)[0][:2],))
     assert SlotLookup.of(Bench(TableModel(world, tokenizer), world, oracle, cut, POLICIES), training) is None
     model = TableModel(world, None)
     assert SlotLookup.of(Bench(model, world, oracle, cut, POLICIES), training) is None

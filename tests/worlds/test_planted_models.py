@@ -9,6 +9,7 @@ from plait.worlds.emoji.captions import describe
 from plait.worlds.emoji.examinations.blind import BlindAnswers
 from plait.worlds.emoji.examinations.plan import DEFAULT_PLAN, list_training_scenes
 from tests.worlds.stub_models import (
+    PICTURES,
     ConstantModel,
     CopyModel,
     MajorityModel,

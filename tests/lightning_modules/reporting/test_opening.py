@@ -96,8 +96,8 @@ def test_what_has_no_blind_answer_is_not_called_better_and_what_hurts_is_said(tm
     assert said[:-1] == [
         f"Better than that, and not nearly always right: {about} captioning two things 0.900. A table of what was seen, without a model, "
         "does as well on captioning two things (test_pair).",
-        f"Not nearly always right, and without an answer to compare with: {about} {name_skill('stories')} 0.610, "
-        f"{name_skill('edits')} 0.400.",
+        f"Not nearly always right, and without an answer to compare with: {about} {ABOUT.name_skill('stories')} 0.610, "
+        f"{ABOUT.name_skill('edits')} 0.400.",
         "For the worse (the whole interval is below 0): on test_pair solved examples before the prompt change the share of right answers "
         "by -0.410.",
     ]
