@@ -33,7 +33,7 @@ TRAINING = ("job", "stage", "trainer", "loaders", "callbacks", "logger", "galler
 OPENED = ("model", "world", "codes", "tiling", "vision")
 """Nodes that opening a run builds."""
 PARTS = re.compile(
-    r"plait\.(systems\.\w+\.(build|[A-Z]\w*)|(tokenizers|vision|heads|decoders)\.\w+\.[A-Z]\w*"
+    r"plait\.(systems\.\w+\.(build|[A-Z]\w*)|(tokenizers|vision|heads|decoders)\.\w+\.[A-Z]\w*(\.from_config)?"
     r"|backbones\.\w+\.[A-Z]\w*\.(from_folder|load)|tiling\.Tiling)"
 )
 """Builders, parts and readers of a folder: all that a saved model may name, besides the packages of PLAIT_IMPORT_ROOTS."""
