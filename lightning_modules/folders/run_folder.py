@@ -192,11 +192,13 @@ def drop_empty_folder(config: DictConfig) -> None:
     """Remove what Hydra made for a job that was refused, or that works elsewhere, as long as it is empty."""
     if not HydraConfig.initialized():
         return
-    place, root = Path(HydraConfig.get().runtime.output_dir), Path(config.paths.root).absolute()
-    with suppress(OSError):
-        while place != root and place.is_relative_to(root):
-            place.rmdir()
-            place = place.parent
+    place, ends = Path(HydraConfig.get().runtime.output_dir), [Path(config.paths.root).absolute(), Path.cwd()]
+    above = {*ends, *(folder for end in ends for folder in end.parents)}
+    with suppress(OSError):  # it holds something
+        for folder in (place, *place.parents):
+            if folder in above:
+                return
+            folder.rmdir()
 
 
 def enter_together(folder: str | Path, intent: Intent) -> Stay:

@@ -13,7 +13,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from lightning_modules.commands import compare, convert, encode, export, generate, report, train
+from lightning_modules.commands import compare, convert, encode, evaluate, export, generate, report, train
 from lightning_modules.composing.instantiate import Assembly
 from lightning_modules.folders.records import write_job
 from lightning_modules.loops.curriculum import compose_job
@@ -28,6 +28,7 @@ from tests.malformed.test_images import PICTURE, encoded
 COMMANDS = {
     "train": train.main,
     "encode": encode.main,
+    "evaluate": evaluate.main,
     "generate": generate.main,
     "report": report.main,
     "compare": compare.main,
@@ -189,6 +190,23 @@ def test_a_command_refuses(
     assert_says(case, capsys.readouterr().err)
     assert_nothing_made(run)
     assert contents(inputs) == before
+
+
+@pytest.mark.parametrize("run", ["nowhere", "{place}/elsewhere/nowhere"])
+def test_a_run_that_is_not_there_is_not_made_by_asking_for_it(
+    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra makes a folder for the job below the run; what was refused takes it away, up to where the command was started."""
+    (started := tmp_path / "started").mkdir()
+    (other := tmp_path / "other").mkdir()
+    (other / "mine.txt").touch()
+    monkeypatch.chdir(started)
+    monkeypatch.setattr(sys, "argv", ["plait-evaluate", f"run={run.format(place=other)}"])
+    with pytest.raises(SystemExit) as caught:
+        COMMANDS["evaluate"]()
+    assert caught.value.code == 2
+    assert not list(started.iterdir())
+    assert [path.name for path in other.iterdir()] == ["mine.txt"]
 
 
 @table(
