@@ -37,6 +37,8 @@ PARTS = re.compile(
     r"|backbones\.\w+\.[A-Z]\w*\.(from_folder|load)|tiling\.Tiling)"
 )
 """Builders, parts and readers of a folder: all that a saved model may name, besides the packages of PLAIT_IMPORT_ROOTS."""
+UNFINISHED = re.compile(r"plait\.(vision|heads|decoders)\.\w+\.[A-Z]\w*")
+"""Parts that the builder of a saved model may finish, as it knows their widths: they may be `_partial_`."""
 PLAIN = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 RESOLVED = re.compile(r"\$\{\w+:[^${}]*\}")
 CLOCK = re.compile(r"\$\{now:[%\w-]*\}")
@@ -166,7 +168,7 @@ class _Check:
     def _control(self, node: Mapping[str, Any], name: str, path: str, top: str) -> None:
         target = node.get("_target_")
         is_shipped = isinstance(target, str) and bool(
-            target in self.shipped.partial or PARTS.fullmatch(target) or _is_own(target)
+            target in self.shipped.partial or UNFINISHED.fullmatch(target) or _is_own(target)
         )
         if name == "_target_" or (name == "_partial_" and node[name] in (True, False) and is_shipped):
             return

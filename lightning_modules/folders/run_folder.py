@@ -189,7 +189,8 @@ def choose_folder(config: DictConfig) -> str:
 
 
 def drop_empty_folder(config: DictConfig) -> None:
-    """Remove what Hydra made for a job that was refused, or that works elsewhere, as long as it is empty."""
+    """Remove what Hydra made for a job that was refused, or that works elsewhere, with the folders above that are left empty, up to the
+    root of all runs and to where the command was started."""
     if not HydraConfig.initialized():
         return
     place, ends = Path(HydraConfig.get().runtime.output_dir), [Path(config.paths.root).absolute(), Path.cwd()]

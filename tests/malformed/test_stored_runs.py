@@ -5,6 +5,8 @@ Each case is a finished run of plait with one thing changed. It is refused by re
 
 import copy
 import json
+import pkgutil
+import re
 import socket
 import subprocess
 import sys
@@ -85,19 +87,20 @@ HOSTILE: dict[str, Change] = {
     "torch-load": put("vision_tokenizer", target("torch.load", f="{here}/x.pt", weights_only=False)),
     "imported-there": put("world", target("plait.document.json.loads", s="{}")),
     "writer-of-plait": put("world", target("plait.atomic.write_json", path="{here}/ran", value=1)),
-    "deleter-of-plait": put("world", target("plait.atomic.remove_folder", folder="{here}/run")),
+    "deleter-of-plait": put("world", target("plait.atomic.replace_folder", target="{here}/run", index="job.json")),
     "job-as-model": put("model", target("lightning_modules.running.launch.fit", folder="{here}/ran")),
     "launch-as-world": put("world", target("lightning_modules.running.launch.launch", config={"job": target("evil.run")})),
     "report-as-world": put("world", target("lightning_modules.jobs.page.write_report", runs=[], folder="{here}/ran")),
     "package-manager": put("world", target("lightning_modules.jobs.fetching.fetch", what="styles")),
     "pip-of-plait": put("world", target("plait.worlds.wordnet.archive.fetch", folder="{here}")),
-    "mirror": put("world", target("lightning_modules.mirror.fetch_run", path="a/b/c", place="{here}")),
+    "mirror": put("world", target("lightning_modules.tracking.mirroring.fetch.fetch_run", path="a/b/c", place="{here}")),
     "callback-as-world": put("world", target(CHECKPOINTS, folder="{here}/ran")),
     "logger-as-world": put("world", target("lightning_modules.tracking.loggers.WandbRun", folder="{here}", project="p", offline=False)),
     "lightning-as-world": put("world", target("lightning.pytorch.callbacks.ModelCheckpoint", dirpath="{here}/ran")),
-    "private": put("world", target("plait.tokenizers.codes._put_in_place", temporary="a", folder="b")),
+    "private": put("world", target("plait.atomic._take_place", beside="a", target="b")),
     "name-from-a-node": put("world", target("${objective.evil}")),
     "name-no-text": put("world", target(["os", "system"])),
+    "model-unfinished": put("model/_partial_", True),
     "partial": put("world", target("plait.worlds.emoji.world.EmojiWorld", _partial_=True)),
     "positional": put("world", target("plait.worlds.emoji.world.EmojiWorld", _args_=[64])),
     "in-a-list": put("template/extra", [[target("os.system", command="touch {here}/ran")]]),
@@ -187,6 +190,14 @@ def test_nothing_of_a_hostile_run_is_run_written_or_sent(sound, watched, name) -
     assert "the-secret" not in str(refusal.value)
     assert "\x1b" not in str(refusal.value)
     assert_untouched(watched)
+
+
+def test_what_hostile_runs_name_is_there(tmp_path: Path) -> None:
+    """A name of plait that has moved would be refused for being nowhere, and the case would show nothing."""
+    for how in HOSTILE.values():
+        how(config := {}, tmp_path)
+        for name in re.findall(r'"_target_": "((?:plait|lightning_modules)\.[^"$]+)"', json.dumps(config)):
+            assert pkgutil.resolve_name(name)
 
 
 @pytest.mark.parametrize("name", AS_TEXT)
